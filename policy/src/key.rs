@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde::Serialize;
+
 /// What the program is about to do with the socket. It decides when a socket is bound to a stack:
 /// at `connect`, at `listen`, or at the first datagram (or a `bind` to a specific address).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +44,7 @@ pub enum SockType {
 
 /// What is constant for a process (until it execs): the part of a key that a [`crate::Matcher`] is
 /// prepared with, so that globs are not matched again for every socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Process {
     /// Path of the executable (`/usr/bin/redis-server`), empty where it is unknown.
     pub path: String,
@@ -55,7 +57,7 @@ pub struct Process {
 }
 
 /// One socket, at the moment it has to be bound to a stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Key {
     /// What the program is about to do.
     pub role: Role,
@@ -78,7 +80,7 @@ pub struct Key {
 }
 
 /// Index of a rule in its policy, counted from 0 in the order of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RuleId(pub u32);
 
 impl RuleId {
@@ -87,5 +89,32 @@ impl RuleId {
 }
 
 /// Index of a stack instance in its policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct StackId(pub u16);
+
+/// The names that TOML, tools and JSON use.
+macro_rules! names {
+    ($type:ident { $($variant:ident = $name:literal),+ }) => {
+        impl $type {
+            /// All values.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name in TOML and in what tools print.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),+
+                }
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    };
+}
+
+names!(Role { Listen = "listen", Connect = "connect", Datagram = "datagram" });
+names!(Family { Inet = "inet", Inet6 = "inet6" });
+names!(SockType { Stream = "stream", Datagram = "datagram", Raw = "raw", SeqPacket = "seqpacket" });

@@ -1,0 +1,92 @@
+//! The few system calls that rustix has no call for, made directly: never through libc's symbols,
+//! which a preload may have interposed (with us), and without touching `errno`.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use libc::c_int;
+use rustix::io::Errno;
+use syscalls::{Sysno, syscall};
+
+/// setsockopt(2) with the value as bytes.
+pub fn setsockopt(fd: impl AsFd, level: c_int, name: c_int, value: &[u8]) -> Result<(), Errno> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `value.len()` bytes of `value`, which is borrowed for the call. An
+    // option whose value holds a pointer is the caller's concern, as the log does not record any.
+    let result = unsafe {
+        syscall!(
+            Sysno::setsockopt,
+            fd,
+            level,
+            name,
+            value.as_ptr(),
+            value.len()
+        )
+    };
+    result.map(|_| ()).map_err(errno)
+}
+
+/// setsockopt(2) with an `int`.
+pub fn setsockopt_int(fd: impl AsFd, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
+    setsockopt(fd, level, name, &value.to_ne_bytes())
+}
+
+/// getsockopt(2) into `value`; returns how many bytes the kernel has written.
+pub fn getsockopt(
+    fd: impl AsFd,
+    level: c_int,
+    name: c_int,
+    value: &mut [u8],
+) -> Result<usize, Errno> {
+    let fd = fd.as_fd().as_raw_fd();
+    let mut len = value.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `value` and the length to `len`; both are
+    // borrowed mutably for the call.
+    let result = unsafe {
+        syscall!(
+            Sysno::getsockopt,
+            fd,
+            level,
+            name,
+            value.as_mut_ptr(),
+            &raw mut len
+        )
+    };
+    result
+        .map(|_| (len as usize).min(value.len()))
+        .map_err(errno)
+}
+
+/// getsockopt(2) of an `int`.
+pub fn getsockopt_int(fd: impl AsFd, level: c_int, name: c_int) -> Result<c_int, Errno> {
+    let mut value = [0; 4];
+    getsockopt(fd, level, name, &mut value)?;
+    Ok(c_int::from_ne_bytes(value))
+}
+
+fn errno(errno: syscalls::Errno) -> Errno {
+    Errno::from_raw_os_error(errno.into_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_as_they_were_set() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        setsockopt_int(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, 5).unwrap();
+        assert_eq!(
+            getsockopt_int(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY),
+            Ok(5)
+        );
+        assert_eq!(
+            setsockopt(&socket, libc::SOL_SOCKET, libc::SO_PRIORITY, &[1]),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(
+            getsockopt_int(&socket, 12345, 1),
+            Err(Errno::OPNOTSUPP),
+            "an unknown level"
+        );
+    }
+}

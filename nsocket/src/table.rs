@@ -1,0 +1,233 @@
+//! The socket table: what the session layer knows of each descriptor number.
+//!
+//! One word a descriptor, in zero-initialised static memory: a page that no descriptor of which is
+//! used is never touched, `fork` copies the table with the rest of the process, and a reader needs
+//! one relaxed load, no lock and no initialisation. The table never owns a descriptor: the kernel
+//! referees lifetime, and a word that has gone stale (a descriptor closed by a raw system call, say)
+//! must only ever cost accuracy of the statistics. Whoever acts on a socket for good checks its
+//! identity first (see [`crate::fresh::Fresh::identity`]).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Descriptors from this number on are not managed; the kernel carries them. It is Linux's default
+/// `fs.nr_open`.
+pub const CAPACITY: usize = 1 << 20;
+
+/// What a descriptor is to the session layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Not ours: no socket, or a socket of a family that is not managed.
+    Unmanaged = 0,
+    /// A managed socket that is not bound to a stack instance yet.
+    Fresh = 1,
+    /// Carried by a kernel instance.
+    Kernel = 2,
+    /// An epoll instance, known so that registrations of fresh sockets can be renewed.
+    Epoll = 3,
+}
+
+/// One word of the table.
+///
+/// ```text
+/// bits  0..8   state
+/// bits  8..16  flags
+/// bits 32..64  slot of a fresh socket, or the generation of an epoll instance
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Entry(u64);
+
+impl Entry {
+    /// The entry of a descriptor that is not managed.
+    pub const UNMANAGED: Self = Self(0);
+
+    /// Flag: `O_NONBLOCK` is set, as far as the calls of this process tell.
+    pub const NONBLOCKING: u8 = 1 << 0;
+    /// Flag: a non-blocking `connect` is under way.
+    pub const CONNECTING: u8 = 1 << 1;
+    /// Flag: a listener.
+    pub const LISTENING: u8 = 1 << 2;
+    /// Flag: a datagram socket.
+    pub const DATAGRAM: u8 = 1 << 3;
+
+    const FLAGS: u64 = 0xff << 8;
+
+    /// An entry in `state`, with a slot (0 where the state has none).
+    pub const fn new(state: State, flags: u8, slot: u32) -> Self {
+        Self(state as u64 | (flags as u64) << 8 | (slot as u64) << 32)
+    }
+
+    /// Whether the descriptor is none of ours: the one test on the data path.
+    #[inline(always)]
+    pub const fn is_unmanaged(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The state.
+    pub const fn state(self) -> State {
+        match self.0 as u8 {
+            1 => State::Fresh,
+            2 => State::Kernel,
+            3 => State::Epoll,
+            _ => State::Unmanaged,
+        }
+    }
+
+    /// Whether the descriptor is a managed socket.
+    #[inline]
+    pub const fn is_socket(self) -> bool {
+        matches!(self.state(), State::Fresh | State::Kernel)
+    }
+
+    /// Whether all of `flags` are set.
+    #[inline]
+    pub const fn has(self, flags: u8) -> bool {
+        (self.0 >> 8) as u8 & flags == flags
+    }
+
+    /// The flags.
+    pub const fn flags(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// The slot of a fresh socket, or the generation of an epoll instance.
+    pub const fn slot(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The same entry with `flag` set or cleared.
+    #[must_use]
+    pub const fn with(self, flag: u8, on: bool) -> Self {
+        let bit = (flag as u64) << 8;
+        Self(if on { self.0 | bit } else { self.0 & !bit })
+    }
+
+    /// The same entry, bound to a kernel instance: its flags kept, its slot forgotten.
+    #[must_use]
+    pub const fn on_kernel(self) -> Self {
+        Self(self.0 & Self::FLAGS | State::Kernel as u64)
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("state", &self.state())
+            .field("flags", &self.flags())
+            .field("slot", &self.slot())
+            .finish()
+    }
+}
+
+/// The table itself; a process has one, as a `static`.
+pub struct Table {
+    words: [AtomicU64; CAPACITY],
+    /// One more than the highest descriptor that was ever managed: the bound of a scan.
+    high: AtomicU32,
+}
+
+impl Table {
+    /// An empty table.
+    #[expect(clippy::new_without_default, reason = "8 MiB: only ever a static")]
+    pub const fn new() -> Self {
+        Self {
+            words: [const { AtomicU64::new(0) }; CAPACITY],
+            high: AtomicU32::new(0),
+        }
+    }
+
+    /// The entry of `fd`; any number may be asked for.
+    #[inline(always)]
+    pub fn load(&self, fd: i32) -> Entry {
+        // Relaxed: an entry is one word and points at nothing that this thread must see in order; a
+        // program that shares a descriptor between threads has synchronised the number itself.
+        match self.words.get(fd as u32 as usize) {
+            Some(word) => Entry(word.load(Ordering::Relaxed)),
+            None => Entry::UNMANAGED,
+        }
+    }
+
+    /// Sets the entry of `fd` and returns the one before. `false` numbers (negative, or beyond
+    /// [`CAPACITY`]) stay unmanaged.
+    pub fn swap(&self, fd: i32, entry: Entry) -> Entry {
+        let Some(word) = self.words.get(fd as u32 as usize) else {
+            return Entry::UNMANAGED;
+        };
+        if !entry.is_unmanaged() {
+            self.high.fetch_max(fd as u32 + 1, Ordering::Relaxed);
+        }
+        Entry(word.swap(entry.0, Ordering::AcqRel))
+    }
+
+    /// Replaces the entry of `fd` if it still is `old`.
+    pub fn exchange(&self, fd: i32, old: Entry, new: Entry) -> bool {
+        self.words.get(fd as u32 as usize).is_some_and(|word| {
+            word.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
+    }
+
+    /// Sets or clears a flag of a managed descriptor; leaves others alone.
+    pub fn set_flag(&self, fd: i32, flag: u8, on: bool) {
+        loop {
+            let old = self.load(fd);
+            if !old.is_socket() || old.has(flag) == on || self.exchange(fd, old, old.with(flag, on))
+            {
+                return;
+            }
+        }
+    }
+
+    /// The managed descriptors in `range`, ascending.
+    pub fn managed(&self, first: u32, last: u32) -> impl Iterator<Item = (i32, Entry)> + '_ {
+        let end = self.high.load(Ordering::Relaxed).min(last.saturating_add(1));
+        (first..end)
+            .map(|fd| (fd as i32, self.load(fd as i32)))
+            .filter(|(_, entry)| !entry.is_unmanaged())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TABLE: Table = Table::new();
+
+    #[test]
+    fn any_number_may_be_asked_for() {
+        for fd in [-1, i32::MIN, i32::MAX, CAPACITY as i32] {
+            assert_eq!(TABLE.load(fd), Entry::UNMANAGED);
+            let entry = Entry::new(State::Kernel, 0, 2);
+            assert_eq!(TABLE.swap(fd, entry), Entry::UNMANAGED);
+            assert_eq!(TABLE.load(fd), Entry::UNMANAGED);
+        }
+    }
+
+    #[test]
+    fn fields_do_not_overlap() {
+        let entry = Entry::new(State::Fresh, 0xff, u32::MAX);
+        assert_eq!(entry.state(), State::Fresh);
+        assert_eq!(entry.flags(), 0xff);
+        assert_eq!(entry.slot(), u32::MAX);
+        let placed = entry.on_kernel();
+        assert_eq!(
+            (placed.state(), placed.flags(), placed.slot()),
+            (State::Kernel, 0xff, 0)
+        );
+    }
+
+    #[test]
+    fn managed_lists_what_was_set() {
+        let entry = Entry::new(State::Kernel, Entry::NONBLOCKING, 0);
+        TABLE.swap(100, entry);
+        TABLE.swap(205, entry);
+        let seen: Vec<i32> = TABLE.managed(100, 205).map(|(fd, _)| fd).collect();
+        assert_eq!(seen, [100, 205]);
+        let seen: Vec<i32> = TABLE.managed(101, u32::MAX).map(|(fd, _)| fd).collect();
+        assert_eq!(seen, [205]);
+        TABLE.set_flag(205, Entry::NONBLOCKING, false);
+        assert!(!TABLE.load(205).has(Entry::NONBLOCKING));
+        TABLE.set_flag(206, Entry::NONBLOCKING, true);
+        assert!(TABLE.load(206).is_unmanaged(), "a flag does not make a socket");
+    }
+}

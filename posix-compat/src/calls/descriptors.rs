@@ -1,0 +1,218 @@
+//! Descriptor numbers: closed, duplicated, inspected, passed on.
+
+use std::ffi::{c_char, c_int, c_uint, c_ulong};
+
+use dmm_nsocket::Reason;
+use dmm_nsocket::table::{Entry, State};
+use libc::{msghdr, stat, stat64};
+
+use crate::export::export;
+use crate::process::{self, FRESH, TABLE};
+use crate::{real, track, user_memory};
+
+export! {
+    /// close(2).
+    also [__close] fn close(fd: c_int) -> c_int {
+        track::forget(fd);
+        unsafe { real::close(fd) }
+    }
+
+    /// closefrom(3).
+    fn closefrom(first: c_int) {
+        forget_range(first.max(0).cast_unsigned(), c_uint::MAX);
+        unsafe { real::closefrom(first) }
+    }
+
+    /// close_range(2).
+    fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+        // CLOSE_RANGE_CLOEXEC closes nothing now; other flags but UNSHARE are refused.
+        const UNSHARE: c_int = 1 << 1;
+        if first <= last && flags & !UNSHARE == 0 {
+            forget_range(first, last);
+        }
+        unsafe { real::close_range(first, last, flags) }
+    }
+
+    /// dup(2).
+    fn dup(fd: c_int) -> c_int {
+        let new = unsafe { real::dup(fd) };
+        if new >= 0 {
+            track::duplicated(fd, new);
+        }
+        new
+    }
+
+    /// dup2(2).
+    also [__dup2] fn dup2(old: c_int, new: c_int) -> c_int {
+        let result = unsafe { real::dup2(old, new) };
+        if result >= 0 {
+            track::duplicated(old, new);
+        }
+        result
+    }
+
+    /// dup3(2).
+    fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+        let result = unsafe { real::dup3(old, new, flags) };
+        if result >= 0 {
+            track::duplicated(old, new);
+        }
+        result
+    }
+
+    /// fcntl(2). Commands without an argument ignore the third one.
+    also [__fcntl] fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+        let result = unsafe { real::fcntl(fd, command, argument) };
+        after_fcntl(fd, command, argument, result);
+        result
+    }
+
+    /// fcntl(2), by the name that programs with 64-bit offsets are linked to.
+    fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+        let result = unsafe { real::fcntl64(fd, command, argument) };
+        after_fcntl(fd, command, argument, result);
+        result
+    }
+
+    /// ioctl(2).
+    fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+        let result = unsafe { real::ioctl(fd, request, argument) };
+        if request == libc::FIONBIO && result == 0 && TABLE.load(fd).is_socket() {
+            // SAFETY: the kernel has just read an int from there.
+            let on = unsafe { (argument as *const c_int).read_unaligned() };
+            TABLE.set_flag(fd, Entry::NONBLOCKING, on != 0);
+        }
+        result
+    }
+
+    /// fstat(2).
+    fn fstat(fd: c_int, status: *mut stat) -> c_int {
+        unsafe { real::fstat(fd, status) }
+    }
+
+    /// fstat(2), for 64-bit offsets.
+    fn fstat64(fd: c_int, status: *mut stat64) -> c_int {
+        unsafe { real::fstat64(fd, status) }
+    }
+
+    /// fstat(2), as older programs are linked to it.
+    fn __fxstat(version: c_int, fd: c_int, status: *mut stat) -> c_int {
+        unsafe { real::__fxstat(version, fd, status) }
+    }
+
+    /// fstat(2), as older programs are linked to it.
+    fn __fxstat64(version: c_int, fd: c_int, status: *mut stat64) -> c_int {
+        unsafe { real::__fxstat64(version, fd, status) }
+    }
+
+    /// fstatat(2).
+    fn fstatat(fd: c_int, path: *const c_char, status: *mut stat, flags: c_int) -> c_int {
+        unsafe { real::fstatat(fd, path, status, flags) }
+    }
+
+    /// fstatat(2), for 64-bit offsets.
+    fn fstatat64(fd: c_int, path: *const c_char, status: *mut stat64, flags: c_int) -> c_int {
+        unsafe { real::fstatat64(fd, path, status, flags) }
+    }
+
+    /// statx(2).
+    fn statx(fd: c_int, path: *const c_char, flags: c_int, mask: c_uint, status: *mut libc::statx) -> c_int {
+        unsafe { real::statx(fd, path, flags, mask, status) }
+    }
+}
+
+fn forget_range(first: c_uint, last: c_uint) {
+    if process::is_borrowed() {
+        return;
+    }
+    for (fd, _) in TABLE.managed(first, last) {
+        track::forget(fd);
+    }
+}
+
+fn after_fcntl(fd: c_int, command: c_int, argument: c_ulong, result: c_int) {
+    if result < 0 {
+        return;
+    }
+    match command {
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => track::duplicated(fd, result),
+        libc::F_SETFL if TABLE.load(fd).is_socket() => {
+            let on = argument & libc::O_NONBLOCK as c_ulong != 0;
+            TABLE.set_flag(fd, Entry::NONBLOCKING, on);
+        }
+        _ => {}
+    }
+}
+
+/// A message is about to be sent: a fresh socket in it is about to be shared with its receiver.
+pub(super) fn sending(message: *const msghdr) {
+    // SAFETY: any bytes are a valid msghdr.
+    let Some(header) = (unsafe { user_memory::read(message) }) else {
+        return;
+    };
+    if header.msg_control.is_null()
+        || !user_memory::readable(header.msg_control, header.msg_controllen)
+    {
+        return;
+    }
+    each_passed(&header, |fd| {
+        let entry = TABLE.load(fd);
+        if entry.state() == State::Fresh
+            && let Some(fresh) = FRESH.slot(entry.slot())
+        {
+            fresh.pin(Reason::SharedDescriptor);
+        }
+    });
+}
+
+/// A message was received: descriptors in it are new, whatever their numbers were used for before.
+pub(super) fn received(header: &msghdr) {
+    if header.msg_control.is_null() || header.msg_controllen == 0 || process::is_borrowed() {
+        return;
+    }
+    each_passed(header, |fd| {
+        track::forget(fd);
+        if track::adopt(fd) {
+            track::count(dmm_nsocket::stats::Counter::DescriptorsReceived);
+        }
+    });
+}
+
+/// Calls `f` with each descriptor in a message's control data (SCM_RIGHTS), which must be readable.
+fn each_passed(header: &msghdr, f: impl Fn(c_int)) {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    let mut at = 0;
+    while header.msg_controllen - at >= HEADER {
+        // SAFETY: the header lies within the control data.
+        let control = unsafe {
+            header
+                .msg_control
+                .cast::<u8>()
+                .add(at)
+                .cast::<libc::cmsghdr>()
+                .read_unaligned()
+        };
+        let len = control.cmsg_len;
+        if len < HEADER || len > header.msg_controllen - at {
+            return;
+        }
+        if control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_RIGHTS {
+            for i in 0..(len - HEADER) / size_of::<c_int>() {
+                let offset = at + HEADER + i * size_of::<c_int>();
+                // SAFETY: within the data of this control message.
+                f(unsafe {
+                    header
+                        .msg_control
+                        .cast::<u8>()
+                        .add(offset)
+                        .cast::<c_int>()
+                        .read_unaligned()
+                });
+            }
+        }
+        at += len.next_multiple_of(size_of::<usize>());
+        if at >= header.msg_controllen {
+            return;
+        }
+    }
+}

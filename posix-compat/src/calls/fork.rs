@@ -1,0 +1,96 @@
+//! Making processes.
+//!
+//! A child of fork needs nothing done for it: the tables are private memory, and what is its
+//! parent's own is wiped by the kernel (see [`crate::process`]). vfork is another matter: the child
+//! runs in its parent's memory but has descriptors of its own, so it must not touch the tables; and
+//! as it shares the stack, nobody may stand between libc's vfork and the program. So the system call
+//! is made here, with the return address kept in a register.
+
+use std::ffi::{c_int, c_long};
+
+use dmm_nsocket::stats::Counter;
+use libc::pid_t;
+
+use crate::export::export;
+use crate::{errno, process, real, track};
+
+export! {
+    /// fork(2).
+    also [__fork] fn fork() -> pid_t {
+        begin();
+        unsafe { real::fork() }
+    }
+
+    /// fork(2) without the handlers of pthread_atfork(3).
+    fn _Fork() -> pid_t {
+        begin();
+        unsafe { real::_Fork() }
+    }
+
+    /// daemon(3): forks inside libc.
+    fn daemon(nochdir: c_int, noclose: c_int) -> c_int {
+        begin();
+        unsafe { real::daemon(nochdir, noclose) }
+    }
+}
+
+fn begin() {
+    if !process::is_borrowed() {
+        process::forking();
+        track::count(Counter::Forks);
+    }
+}
+
+/// vfork(2).
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(naked)]
+pub(crate) unsafe extern "C-unwind" fn vfork() -> pid_t {
+    core::arch::naked_asm!(
+        "sub rsp, 8",
+        "call {begin}",
+        "add rsp, 8",
+        // The child will use this place of the stack: the parent's return address waits in rdx,
+        // which the kernel leaves alone.
+        "pop rdx",
+        "mov eax, {number}",
+        "syscall",
+        "push rdx",
+        "test eax, eax",
+        "jz 2f",
+        "mov rdi, rax",
+        "sub rsp, 8",
+        "call {end}",
+        "add rsp, 8",
+        "2:",
+        "ret",
+        begin = sym vfork_begins,
+        end = sym vfork_ended,
+        number = const libc::SYS_vfork,
+    )
+}
+
+/// Alias of `vfork`.
+#[cfg(target_arch = "x86_64")]
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(naked)]
+pub(crate) unsafe extern "C-unwind" fn __vfork() -> pid_t {
+    core::arch::naked_asm!("jmp {vfork}", vfork = sym vfork)
+}
+
+#[cfg(target_arch = "x86_64")]
+extern "C" fn vfork_begins() {
+    track::count(Counter::Forks);
+    process::borrow(1);
+}
+
+/// In the parent, when the child has gone on to another program or has ended.
+#[cfg(target_arch = "x86_64")]
+extern "C" fn vfork_ended(result: c_long) -> c_long {
+    process::borrow(-1);
+    if result < 0 {
+        errno::fail(-result as c_int)
+    } else {
+        result
+    }
+}

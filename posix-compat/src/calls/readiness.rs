@@ -1,0 +1,151 @@
+//! Waiting for several descriptors. A program's epoll instance is the kernel's own; all that is
+//! kept here is where a fresh socket is registered, as another may take its place.
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dmm_nsocket::Reason;
+use dmm_nsocket::fresh::Watch;
+use dmm_nsocket::stats::HistogramKind;
+use dmm_nsocket::table::{Entry, State};
+use libc::{epoll_event, fd_set, pollfd, sigset_t, size_t, timespec, timeval};
+
+use crate::export::export;
+use crate::process::{self, FRESH, TABLE};
+use crate::{clock, real, track};
+
+/// Distinguishes the epoll instances of a process, also those under a reused number.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
+
+export! {
+    /// poll(2).
+    also [__poll] fn poll(set: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
+        if count != 1 || timeout == 0 {
+            return unsafe { real::poll(set, count, timeout) };
+        }
+        let begun = clock::now();
+        let ready = unsafe { real::poll(set, count, timeout) };
+        if ready >= 0 {
+            // SAFETY: the kernel has just read the one element.
+            waited_for(unsafe { (*set).fd }, begun);
+        }
+        ready
+    }
+
+    /// poll(2), with the set's size checked.
+    fn __poll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: c_int, size: size_t) -> c_int {
+        unsafe { real::__poll_chk(set, count, timeout, size) }
+    }
+
+    /// ppoll(2).
+    fn ppoll(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
+        unsafe { real::ppoll(set, count, timeout, mask) }
+    }
+
+    /// ppoll(2), with the set's size checked.
+    fn __ppoll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t, size: size_t) -> c_int {
+        unsafe { real::__ppoll_chk(set, count, timeout, mask, size) }
+    }
+
+    /// select(2).
+    also [__select] fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int {
+        unsafe { real::select(count, read, write, except, timeout) }
+    }
+
+    /// pselect(2).
+    fn pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec, mask: *const sigset_t) -> c_int {
+        unsafe { real::pselect(count, read, write, except, timeout, mask) }
+    }
+
+    /// epoll_create(2).
+    fn epoll_create(size: c_int) -> c_int {
+        let epoll = unsafe { real::epoll_create(size) };
+        if epoll >= 0 {
+            is_epoll(epoll);
+        }
+        epoll
+    }
+
+    /// epoll_create1(2).
+    fn epoll_create1(flags: c_int) -> c_int {
+        let epoll = unsafe { real::epoll_create1(flags) };
+        if epoll >= 0 {
+            is_epoll(epoll);
+        }
+        epoll
+    }
+
+    /// epoll_ctl(2).
+    fn epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+        let result = unsafe { real::epoll_ctl(epoll, operation, fd, event) };
+        if result == 0 && TABLE.load(fd).state() == State::Fresh {
+            registered(epoll, operation, fd, event);
+        }
+        result
+    }
+
+    /// epoll_wait(2).
+    fn epoll_wait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int {
+        unsafe { real::epoll_wait(epoll, events, count, timeout) }
+    }
+
+    /// epoll_pwait(2).
+    fn epoll_pwait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t) -> c_int {
+        unsafe { real::epoll_pwait(epoll, events, count, timeout, mask) }
+    }
+
+    /// epoll_pwait2(2).
+    fn epoll_pwait2(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int {
+        unsafe { real::epoll_pwait2(epoll, events, count, timeout, mask) }
+    }
+}
+
+/// A new epoll instance, or one that was not known.
+fn is_epoll(epoll: c_int) {
+    if process::is_borrowed() {
+        return;
+    }
+    track::forget(epoll);
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+    TABLE.swap(epoll, Entry::new(State::Epoll, 0, generation));
+}
+
+#[cold]
+fn registered(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) {
+    let Some(fresh) = FRESH.slot(TABLE.load(fd).slot()) else {
+        return;
+    };
+    if operation == libc::EPOLL_CTL_DEL {
+        if fresh.with(|details| details.unwatch(fd, epoll)).is_none() {
+            fresh.pin(Reason::UnreplayableOption);
+        }
+        return;
+    }
+    if TABLE.load(epoll).state() != State::Epoll {
+        is_epoll(epoll);
+    }
+    // SAFETY: the kernel has just read the event; it may be packed as the program likes.
+    let event = unsafe { event.read_unaligned() };
+    let watch = Watch {
+        fd,
+        epoll,
+        generation: TABLE.load(epoll).slot(),
+        events: event.events,
+        data: event.u64,
+    };
+    match fresh.with(|details| details.watch(watch)) {
+        Some(true) => {}
+        Some(false) => fresh.pin(Reason::LimitReached),
+        None => fresh.pin(Reason::UnreplayableOption),
+    }
+}
+
+/// A wait for one socket is as good as a blocking call on it.
+fn waited_for(fd: c_int, begun: u64) {
+    if TABLE.load(fd).is_socket()
+        && let Some(segment) = process::segment()
+        && let Some(series) = segment.existing_socket(fd).and_then(|record| record.series())
+    {
+        segment.record_time(series, HistogramKind::Blocking, clock::now() - begun);
+    }
+}

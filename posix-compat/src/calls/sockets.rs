@@ -1,0 +1,361 @@
+//! The life of a socket: made, bound, connected or listening, accepted from.
+
+use std::ffi::{c_int, c_void};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use dmm_nsocket::fresh::Origin;
+use dmm_nsocket::stats::HistogramKind;
+use dmm_nsocket::table::{Entry, State};
+use dmm_policy::Role;
+use libc::{sockaddr, socklen_t};
+
+use crate::export::export;
+use crate::process::{self, FRESH, TABLE};
+use crate::user_memory::{self, Address};
+use crate::{clock, errno, place, real, track};
+
+export! {
+    /// socket(2): the kernel makes it; a socket of the Internet families is fresh until it is used.
+    also [__socket] fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+        let fd = unsafe { real::socket(domain, kind, protocol) };
+        if fd >= 0 && !process::is_borrowed() {
+            track::opened(fd, domain, kind, protocol);
+        }
+        fd
+    }
+
+    /// socketpair(2): always the kernel's.
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
+        let result = unsafe { real::socketpair(domain, kind, protocol, pair) };
+        if result == 0 && !process::is_borrowed() {
+            for i in 0..2 {
+                // SAFETY: the kernel has just written both numbers.
+                let fd = unsafe { *pair.add(i) };
+                track::opened(fd, domain, kind, protocol);
+            }
+        }
+        result
+    }
+
+    /// bind(2).
+    fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
+        let entry = TABLE.load(fd);
+        if entry.state() != State::Fresh {
+            return unsafe { real::bind(fd, address, len) };
+        }
+        if let Err(code) = before_bind(fd, entry, user_memory::address(address, len)) {
+            return errno::fail(code);
+        }
+        let result = unsafe { real::bind(fd, address, len) };
+        if result == 0 {
+            after_bind(fd);
+        }
+        result
+    }
+
+    /// listen(2): a fresh stream socket is bound to a stack here.
+    fn listen(fd: c_int, backlog: c_int) -> c_int {
+        let entry = TABLE.load(fd);
+        if entry.state() == State::Fresh
+            && !entry.has(Entry::DATAGRAM)
+            && let Err(code) = place::bind_to_stack(fd, Role::Listen, None)
+        {
+            return errno::fail(code);
+        }
+        let result = unsafe { real::listen(fd, backlog) };
+        if result == 0 && !process::is_borrowed() {
+            listens(fd);
+        }
+        result
+    }
+
+    /// accept(2).
+    fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
+        let begun = accepting(fd);
+        let accepted = unsafe { real::accept(fd, address, len) };
+        if accepted >= 0 {
+            accepted_from(fd, accepted, 0, begun);
+        }
+        accepted
+    }
+
+    /// accept4(2).
+    fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+        let begun = accepting(fd);
+        let accepted = unsafe { real::accept4(fd, address, len, flags) };
+        if accepted >= 0 {
+            accepted_from(fd, accepted, flags, begun);
+        }
+        accepted
+    }
+
+    /// connect(2): a fresh socket is bound to a stack here.
+    also [__connect] fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
+        let entry = TABLE.load(fd);
+        if !entry.is_socket() {
+            return unsafe { real::connect(fd, address, len) };
+        }
+        let remote = match user_memory::address(address, len) {
+            Address::Inet(remote) => Some(remote),
+            Address::Unspecified | Address::Other => None,
+        };
+        if entry.state() == State::Fresh && remote.is_some() {
+            let role = if entry.has(Entry::DATAGRAM) { Role::Datagram } else { Role::Connect };
+            if let Err(code) = place::bind_to_stack(fd, role, remote) {
+                return errno::fail(code);
+            }
+        }
+        let begun = clock::now();
+        let result = unsafe { real::connect(fd, address, len) };
+        connected(fd, remote, result, begun);
+        result
+    }
+
+    /// shutdown(2).
+    fn shutdown(fd: c_int, how: c_int) -> c_int {
+        unsafe { real::shutdown(fd, how) }
+    }
+
+    /// getsockopt(2). Asking for SO_ERROR tells us too how a connect has ended.
+    fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
+        let result = unsafe { real::getsockopt(fd, level, name, value, len) };
+        if result == 0
+            && level == libc::SOL_SOCKET
+            && name == libc::SO_ERROR
+            && TABLE.load(fd).has(Entry::CONNECTING)
+            // SAFETY: the kernel has just read the length from there.
+            && unsafe { len.read_unaligned() } as usize >= size_of::<c_int>()
+        {
+            // SAFETY: the kernel has just written an int there.
+            connect_ended(fd, unsafe { value.cast::<c_int>().read_unaligned() });
+        }
+        result
+    }
+
+    /// setsockopt(2): what a fresh socket has accepted is recorded, to be replayed on another stack.
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
+        let result = unsafe { real::setsockopt(fd, level, name, value, len) };
+        if result == 0 {
+            let entry = TABLE.load(fd);
+            if entry.state() == State::Fresh
+                && let Some(fresh) = FRESH.slot(entry.slot())
+            {
+                let bytes = if value.is_null() {
+                    &[][..]
+                } else {
+                    // SAFETY: the kernel has accepted an option of this size from there; it may
+                    // have read less of it, so a log that could not hold it does not look.
+                    unsafe { option_bytes(value, len) }
+                };
+                fresh.record_option(level, name, bytes);
+            }
+        }
+        result
+    }
+
+    /// sockatmark(3).
+    fn sockatmark(fd: c_int) -> c_int {
+        unsafe { real::sockatmark(fd) }
+    }
+
+    /// isfdtype(3).
+    fn isfdtype(fd: c_int, kind: c_int) -> c_int {
+        unsafe { real::isfdtype(fd, kind) }
+    }
+}
+
+/// The bytes of an option's value, as many as can be read.
+///
+/// # Safety
+/// What can be read there must not change during the call.
+unsafe fn option_bytes<'a>(value: *const c_void, len: socklen_t) -> &'a [u8] {
+    // The kernel reads an int of most options, whatever length is said; the rest may be nowhere.
+    let mut len = (len as usize).min(dmm_nsocket::options::CAPACITY + 1);
+    if !user_memory::readable(value, len) {
+        len = len.min(size_of::<c_int>());
+    }
+    // SAFETY: `len` bytes can be read.
+    unsafe { std::slice::from_raw_parts(value.cast(), len) }
+}
+
+#[cold]
+fn before_bind(fd: c_int, entry: Entry, address: Address) -> Result<(), c_int> {
+    let Address::Inet(local) = address else {
+        return Ok(());
+    };
+    let specific = !local.ip().is_unspecified();
+    if entry.has(Entry::DATAGRAM) {
+        // A server that only receives never sends first: its port decides already.
+        if specific || local.port() != 0 {
+            return place::bind_datagram(fd, local);
+        }
+    } else if specific {
+        return place::prepare_bind(fd, local);
+    }
+    Ok(())
+}
+
+#[cold]
+fn after_bind(fd: c_int) {
+    let entry = TABLE.load(fd);
+    if entry.state() == State::Fresh
+        && let Some(fresh) = FRESH.slot(entry.slot())
+        && fresh.with(|details| details.bound = true).is_none()
+    {
+        fresh.pin(dmm_nsocket::Reason::UnreplayableOption);
+    }
+    record_local(fd);
+}
+
+fn record_local(fd: c_int) {
+    if let Some(record) = track::record(fd)
+        // SAFETY: a descriptor of the program's, borrowed for the call.
+        && let Ok(name) = rustix::net::getsockname(unsafe { BorrowedFd::borrow_raw(fd) })
+        && let Ok(local) = SocketAddr::try_from(name)
+    {
+        record.local(local);
+    }
+}
+
+fn listens(fd: c_int) {
+    if !TABLE.load(fd).is_socket() && !track::adopt(fd) {
+        return;
+    }
+    TABLE.set_flag(fd, Entry::LISTENING, true);
+    record_local(fd);
+    if let Some(record) = track::record(fd) {
+        record.listening();
+    }
+}
+
+/// When a blocking accept was begun; 0 where none is.
+fn accepting(fd: c_int) -> u64 {
+    let entry = TABLE.load(fd);
+    if !entry.is_socket() || entry.has(Entry::NONBLOCKING) {
+        0
+    } else {
+        clock::now()
+    }
+}
+
+fn accepted_from(listener: c_int, fd: c_int, flags: c_int, begun: u64) {
+    if process::is_borrowed() {
+        return;
+    }
+    // SAFETY: the descriptor was made by the call just before.
+    let remote = rustix::net::getpeername(unsafe { BorrowedFd::borrow_raw(fd) })
+        .ok()
+        .and_then(|name| SocketAddr::try_from(name?).ok());
+    track::accepted(listener, fd, flags, remote);
+    if begun != 0
+        && let Some(segment) = process::segment()
+        && let Some(series) = segment.existing_socket(listener).and_then(|record| record.series())
+    {
+        segment.record_time(series, HistogramKind::Accept, clock::now() - begun);
+    }
+}
+
+/// After a connect: the record follows, and one that is under way is remembered with its start.
+fn connected(fd: c_int, remote: Option<SocketAddr>, result: c_int, begun: u64) {
+    let code = errno::last();
+    let entry = TABLE.load(fd);
+    if process::is_borrowed() || !entry.is_socket() {
+        return;
+    }
+    let Some(record) = track::record(fd) else {
+        return;
+    };
+    if entry.has(Entry::DATAGRAM) {
+        if result == 0 {
+            record.peer(remote);
+        }
+        return;
+    }
+    match (result, code, remote) {
+        (0, _, Some(remote)) => {
+            record.connecting(remote);
+            if entry.has(Entry::CONNECTING) {
+                connection_stands(fd);
+            } else {
+                record.connected(Some(clock::now() - begun));
+            }
+        }
+        (0, _, None) => record.peer(None),
+        (_, libc::EINPROGRESS | libc::EINTR, Some(remote)) => {
+            record.connecting(remote);
+            note_connecting(fd, entry, begun);
+        }
+        (_, libc::EALREADY | libc::EISCONN, _) => {}
+        (_, code, _) if entry.has(Entry::CONNECTING) => connect_ended(fd, code),
+        _ => record.connect_failed(),
+    }
+    errno::set(code);
+}
+
+fn note_connecting(fd: c_int, entry: Entry, begun: u64) {
+    let origin = Origin {
+        domain: 0,
+        kind: 0,
+        protocol: 0,
+        pid: process::pid(),
+        forks: process::forks(),
+    };
+    let Some(slot) = FRESH.take(origin, 0) else {
+        return;
+    };
+    if let Some(fresh) = FRESH.slot(slot) {
+        fresh.with(|details| details.connecting_since = begun);
+    }
+    let connecting = Entry::new(State::Kernel, entry.flags() | Entry::CONNECTING, slot);
+    if !TABLE.exchange(fd, entry, connecting) {
+        FRESH.release(slot);
+    }
+}
+
+/// A connection that was under way has carried data, or its peer's name: it stands.
+#[cold]
+pub(super) fn connection_stands(fd: c_int) {
+    if let Some(since) = no_longer_connecting(fd)
+        && let Some(record) = track::record(fd)
+    {
+        record.connected(since);
+    }
+}
+
+/// A connect that was under way has ended with SO_ERROR saying `code`.
+#[cold]
+fn connect_ended(fd: c_int, code: c_int) {
+    if code != 0 {
+        if no_longer_connecting(fd).is_some()
+            && let Some(record) = track::record(fd)
+        {
+            record.connect_failed();
+        }
+    } else if rustix::net::getpeername(
+        // SAFETY: a descriptor of the program's, borrowed for the call.
+        unsafe { BorrowedFd::borrow_raw(fd) },
+    )
+    .is_ok()
+    {
+        connection_stands(fd);
+    }
+}
+
+/// How long ago the connect was begun, if it was still under way.
+fn no_longer_connecting(fd: c_int) -> Option<Option<u64>> {
+    let entry = TABLE.load(fd);
+    if !entry.has(Entry::CONNECTING) {
+        return None;
+    }
+    let done = entry.on_kernel().with(Entry::CONNECTING, false);
+    if !TABLE.exchange(fd, entry, done) {
+        return None;
+    }
+    let since = FRESH
+        .slot(entry.slot())
+        .and_then(|fresh| fresh.with(|details| details.connecting_since))
+        .filter(|since| *since != 0);
+    FRESH.release(entry.slot());
+    Some(since.map(|since| clock::now() - since))
+}

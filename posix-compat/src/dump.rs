@@ -1,0 +1,146 @@
+//! A copy of the statistics on SIGUSR2, where a rule asks for it.
+//!
+//! The handler is put in place only where the program has left the signal at its default: a program
+//! that uses SIGUSR2 itself keeps it. It copies the segment's file, with system calls alone; `dmm
+//! hist --from FILE` reads the copy.
+
+use std::ffi::{CStr, c_int};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dmm_nsocket::stats::{Counter, Segment};
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::{env, errno, process};
+
+const IDLE: u32 = 0;
+const ARMED: u32 = 1;
+
+static STATE: AtomicU32 = AtomicU32::new(IDLE);
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Puts the handler in place, once.
+pub(crate) fn arm() {
+    if STATE.swap(ARMED, Ordering::Relaxed) == ARMED {
+        return;
+    }
+    let code = errno::last();
+    // SAFETY: the structures are valid for the calls; `handle` is async-signal-safe.
+    unsafe {
+        let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+        if libc::sigaction(libc::SIGUSR2, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init_ref().sa_sigaction == libc::SIG_DFL
+        {
+            let mut new: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            new.sa_sigaction = handle as *const () as usize;
+            new.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGUSR2, &raw const new, std::ptr::null_mut());
+        }
+    }
+    errno::set(code);
+}
+
+extern "C" fn handle(_: c_int) {
+    let code = errno::last();
+    if let Some(segment) = process::existing_segment()
+        && copy(segment).is_ok()
+    {
+        segment.add(Counter::HistogramDumps, 1);
+    }
+    errno::set(code);
+}
+
+/// Copies the segment's data (not its holes) to `DIR/dmm-dump.PID.N`.
+fn copy(segment: &Segment) -> Result<(), Errno> {
+    let mut path = [0; 320];
+    let path = dump_path(&mut path).ok_or(Errno::NAMETOOLONG)?;
+    let source = rustix::fs::open(segment.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let target = rustix::fs::open(
+        path,
+        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+    )?;
+    let size = rustix::fs::fstat(&source)?.st_size as u64;
+    rustix::fs::ftruncate(&target, size)?;
+    let mut at = 0;
+    loop {
+        let start = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        let end = rustix::fs::seek(&source, SeekFrom::Hole(start))?;
+        copy_range(source.as_fd(), target.as_fd(), start, end)?;
+        at = end;
+    }
+}
+
+fn copy_range(
+    source: rustix::fd::BorrowedFd<'_>,
+    target: rustix::fd::BorrowedFd<'_>,
+    mut at: u64,
+    end: u64,
+) -> Result<(), Errno> {
+    let mut buffer = [0; 4096];
+    while at < end {
+        let want = buffer.len().min((end - at) as usize);
+        let got = rustix::io::pread(source, &mut buffer[..want], at)?;
+        if got == 0 {
+            return Ok(());
+        }
+        let mut written = 0;
+        while written < got {
+            written += rustix::io::pwrite(target, &buffer[written..got], at + written as u64)?;
+        }
+        at += got as u64;
+    }
+    Ok(())
+}
+
+/// `$DMM_DUMP_DIR`, or the directory of the segments.
+fn dump_path(buffer: &mut [u8; 320]) -> Option<&CStr> {
+    let dir = env::variable(c"DMM_DUMP_DIR=")
+        .or(Some(env::value(env::SHM_DIR)).filter(|dir| !dir.is_empty()))
+        .unwrap_or(b"/dev/shm");
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut at = 0;
+    let mut digits = [0; 10];
+    for part in [dir, b"/dmm-dump."] {
+        buffer.get_mut(at..at + part.len())?.copy_from_slice(part);
+        at += part.len();
+    }
+    for (value, end) in [(process::pid(), b'.'), (number, 0)] {
+        let text = decimal(value, &mut digits);
+        buffer.get_mut(at..at + text.len())?.copy_from_slice(text);
+        at += text.len();
+        *buffer.get_mut(at)? = end;
+        at += 1;
+    }
+    CStr::from_bytes_until_nul(buffer).ok()
+}
+
+fn decimal(mut value: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        let mut digits = [0; 10];
+        assert_eq!(decimal(0, &mut digits), b"0");
+        assert_eq!(decimal(u32::MAX, &mut digits), b"4294967295");
+    }
+}

@@ -1,0 +1,139 @@
+//! The environment that the program was started with, as far as it is about DMM: read once, before
+//! the program can change it, and kept so that an exec can hand it on.
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The variables that make a program run under DMM, with `=`. The loader's comes first.
+pub(crate) const VARIABLES: [&CStr; 6] = [
+    c"LD_PRELOAD=",
+    c"DMM_POLICY=",
+    c"DMM_LABEL=",
+    c"DMM_RUN_ID=",
+    c"DMM_SHM_DIR=",
+    c"DMM_STATE_DIR=",
+];
+
+/// A program that sets this variable to `off` in the environment of an exec starts its child
+/// without DMM.
+pub(crate) const OPT_OUT: &CStr = c"DMM_PRELOAD=off";
+
+/// Names the statistics file of the program whose place this one has taken.
+pub(crate) const LEFT_SEGMENT: &CStr = c"DMM_LEFT_SEGMENT=";
+
+/// The `NAME=value` strings as they were at start, in private memory (a program may write over the
+/// originals, as those do that set their title).
+static SAVED: [AtomicPtr<c_char>; VARIABLES.len()] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; VARIABLES.len()];
+
+unsafe extern "C" {
+    static mut environ: *const *const c_char;
+}
+
+/// The program's environment as it is now.
+pub(crate) fn current() -> *const *const c_char {
+    // SAFETY: libc's variable, read as one word.
+    unsafe { (&raw const environ).read() }
+}
+
+/// Saves the variables. Called once, from the constructor.
+pub(crate) fn save() {
+    for (place, name) in SAVED.iter().zip(VARIABLES) {
+        if let Some(found) = find(current(), name) {
+            let bytes = found.to_bytes_with_nul();
+            let copy: &'static mut [u8] = bytes.to_vec().leak();
+            place.store(copy.as_mut_ptr().cast(), Ordering::Release);
+        }
+    }
+}
+
+/// Removes the statistics file that this process has left behind in an exec, and the variable that
+/// names it. Called once, from the constructor.
+pub(crate) fn take_left_segment() {
+    let Some(found) = find(current(), LEFT_SEGMENT) else {
+        return;
+    };
+    let path = &found.to_bytes_with_nul()[LEFT_SEGMENT.count_bytes()..];
+    if let Ok(path) = CStr::from_bytes_with_nul(path)
+        && dmm_nsocket::stats::pid_of_file_name(file_name(path)) == Some(crate::process::pid())
+    {
+        let _ = rustix::fs::unlink(path);
+    }
+    remove(LEFT_SEGMENT);
+}
+
+fn file_name(path: &CStr) -> &str {
+    let path = path.to_str().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// Takes a variable out of the program's environment. Only before the program runs.
+fn remove(prefix: &CStr) {
+    let mut to = current().cast_mut();
+    let mut from = to;
+    if to.is_null() {
+        return;
+    }
+    // SAFETY: the array is the process's own and null-terminated; no other thread runs yet.
+    unsafe {
+        while !(*from).is_null() {
+            if !CStr::from_ptr(*from).to_bytes().starts_with(prefix.to_bytes()) {
+                *to = *from;
+                to = to.add(1);
+            }
+            from = from.add(1);
+        }
+        *to = ptr::null();
+    }
+}
+
+/// The `NAME=value` string of `VARIABLES[index]` at start.
+pub(crate) fn saved(index: usize) -> Option<&'static CStr> {
+    let string = SAVED[index].load(Ordering::Acquire);
+    // SAFETY: a string that `save` has leaked.
+    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) })
+}
+
+/// The value of `VARIABLES[index]` at start, empty if it was not set.
+pub(crate) fn value(index: usize) -> &'static [u8] {
+    saved(index).map_or(b"", |string| &string.to_bytes()[VARIABLES[index].count_bytes()..])
+}
+
+pub(crate) const POLICY: usize = 1;
+pub(crate) const LABEL: usize = 2;
+pub(crate) const RUN_ID: usize = 3;
+pub(crate) const SHM_DIR: usize = 4;
+
+/// The value of any variable now.
+pub(crate) fn variable(name: &CStr) -> Option<&'static [u8]> {
+    find(current(), name).map(|found| &found.to_bytes()[name.count_bytes()..])
+}
+
+/// The string of `envp` that starts with `prefix`.
+pub(crate) fn find(envp: *const *const c_char, prefix: &CStr) -> Option<&'static CStr> {
+    // SAFETY: an environment is a null-terminated array of C strings (environ(7)).
+    unsafe { strings(envp).find(|string| string.to_bytes().starts_with(prefix.to_bytes())) }
+}
+
+/// The strings of an environment.
+///
+/// # Safety
+/// `envp` must be null or a null-terminated array of C strings.
+pub(crate) unsafe fn strings(envp: *const *const c_char) -> impl Iterator<Item = &'static CStr> {
+    let mut at = envp;
+    std::iter::from_fn(move || {
+        if at.is_null() {
+            return None;
+        }
+        // SAFETY: the array goes on until its null, which ends the iteration.
+        let string = unsafe { *at };
+        if string.is_null() {
+            return None;
+        }
+        // SAFETY: the element before the null was not the last.
+        at = unsafe { at.add(1) };
+        // SAFETY: an element is a C string.
+        Some(unsafe { CStr::from_ptr(string) })
+    })
+}

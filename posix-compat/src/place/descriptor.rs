@@ -1,0 +1,235 @@
+//! A program's descriptor as the stacks see it while a socket is being placed.
+
+use std::ffi::c_int;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use dmm_nsocket::Reason;
+use dmm_nsocket::fresh::{Fresh, MAX_WATCHES, Watch};
+use dmm_nsocket::options::Recorded;
+use dmm_nsocket::stack::{Refusal, Socket};
+use dmm_nsocket::stats::{Counter, Socket as Record};
+use dmm_nsocket::table::{Entry, State};
+use rustix::fs::OFlags;
+use rustix::io::{Errno, FdFlags};
+use syscalls::{Sysno, syscall};
+
+use crate::process::{self, FRESH, TABLE};
+use crate::track;
+
+/// A fresh socket under one or several descriptors.
+pub(crate) struct Descriptor {
+    fd: c_int,
+    slot: u32,
+    fresh: &'static Fresh,
+    note: Option<Refusal>,
+}
+
+impl Descriptor {
+    pub(super) fn new(fd: c_int, entry: Entry, fresh: &'static Fresh) -> Self {
+        Self {
+            fd,
+            slot: entry.slot(),
+            fresh,
+            note: None,
+        }
+    }
+
+    /// The local address, if the program has bound one.
+    pub(super) fn bound_address(&self) -> Option<SocketAddr> {
+        self.local()
+    }
+
+    /// What a stack wanted the operator to see.
+    pub(super) fn noted(&self) -> Option<Refusal> {
+        self.note
+    }
+
+    /// The socket is bound to the kernel now, under all its names.
+    pub(super) fn on_kernel(&self) {
+        for (fd, entry) in self.names() {
+            if TABLE.exchange(fd, entry, entry.on_kernel()) {
+                FRESH.release(self.slot);
+            }
+        }
+    }
+
+    /// Calls `f` with the statistics record of every descriptor that names the socket.
+    pub(super) fn each_record(&self, f: impl Fn(Record<'static>)) {
+        for (fd, _) in self.names() {
+            if let Some(record) = track::record(fd) {
+                f(record);
+            }
+        }
+    }
+
+    /// The descriptors that name the socket.
+    fn names(&self) -> impl Iterator<Item = (c_int, Entry)> + use<> {
+        let (own, slot) = (self.fd, self.slot);
+        let alone = self.fresh.is_named_once();
+        let range = if alone { (own as u32, own as u32) } else { (0, u32::MAX) };
+        TABLE
+            .managed(range.0, range.1)
+            .filter(move |(_, entry)| entry.state() == State::Fresh && entry.slot() == slot)
+    }
+
+    /// Status flags and owner of the old socket, on the new one.
+    fn copy_status(&self, new: &OwnedFd) -> Result<(), Errno> {
+        let flags = rustix::fs::fcntl_getfl(self.fd())?;
+        if flags.intersects(OFlags::NONBLOCK | FASYNC) {
+            rustix::fs::fcntl_setfl(new, flags & (OFlags::NONBLOCK | FASYNC))?;
+        }
+        let mut owner = [0i32; 2];
+        fcntl(self.fd, F_GETOWN_EX, owner.as_mut_ptr() as usize)?;
+        if owner[1] != 0 {
+            fcntl(new.as_raw_fd(), F_SETOWN_EX, owner.as_ptr() as usize)?;
+        }
+        let signal = fcntl(self.fd, F_GETSIG, 0)?;
+        if signal != 0 {
+            fcntl(new.as_raw_fd(), F_SETSIG, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Registers the new socket wherever the old one was: closing that has removed it there.
+    fn renew_watches(&self) {
+        let mut watches = [Watch {
+            fd: -1,
+            epoll: -1,
+            generation: 0,
+            events: 0,
+            data: 0,
+        }; MAX_WATCHES];
+        let count = self
+            .fresh
+            .with(|details| {
+                let now = details.watches();
+                watches[..now.len()].copy_from_slice(now);
+                now.len()
+            })
+            .unwrap_or(0);
+        for watch in &watches[..count] {
+            let epoll = TABLE.load(watch.epoll);
+            if epoll.state() != State::Epoll || epoll.slot() != watch.generation {
+                continue;
+            }
+            let mut event = libc::epoll_event {
+                events: watch.events,
+                u64: watch.data,
+            };
+            // SAFETY: the event is read during the call. An instance that is gone refuses it.
+            let _ = unsafe {
+                syscall!(
+                    Sysno::epoll_ctl,
+                    watch.epoll,
+                    libc::EPOLL_CTL_ADD,
+                    watch.fd,
+                    &raw mut event
+                )
+            };
+        }
+    }
+}
+
+/// O_ASYNC, which rustix does not name.
+const FASYNC: OFlags = OFlags::from_bits_retain(libc::O_ASYNC as u32);
+
+impl Socket for Descriptor {
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: a non-negative number (it has an entry in the table) that is only borrowed for
+        // system calls; one that the program closes meanwhile is refused by them.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+
+    fn recorded(
+        &self,
+        each: &mut dyn FnMut(Recorded<'_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.fresh
+            .with(|details| {
+                for option in details.options.iter() {
+                    each(option)?;
+                    track::count(Counter::OptionsReplayed);
+                }
+                Ok(())
+            })
+            .unwrap_or(Err(Refusal::new(Reason::UnreplayableOption)))
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        if self.fresh.with(|details| details.bound) != Some(true) {
+            return None;
+        }
+        let address = rustix::net::getsockname(self.fd()).ok()?;
+        SocketAddr::try_from(address).ok()
+    }
+
+    fn placement(&self) -> u64 {
+        self.fresh.with(|details| details.placement).unwrap_or(0)
+    }
+
+    fn pinned(&self) -> Option<Reason> {
+        self.fresh.pinned(process::pid(), process::forks())
+    }
+
+    fn replace(&mut self, new: OwnedFd, placement: u64) -> Result<(), Refusal> {
+        let refused = |errno| Refusal::because(Reason::SystemError, errno);
+        self.copy_status(&new).map_err(refused)?;
+        let inode = track::inode(new.as_raw_fd());
+        let protocol = dmm_nsocket::sys::getsockopt_int(&new, libc::SOL_SOCKET, libc::SO_PROTOCOL)
+            .unwrap_or(0);
+        let mut replaced = 0;
+        for (name, _) in self.names() {
+            match put_in_place(&new, name) {
+                Ok(()) => replaced += 1,
+                Err(errno) if replaced == 0 => return Err(refused(errno)),
+                // One of several names could not be changed: from now on it is another socket.
+                Err(_) => track::forget(name),
+            }
+            if let Some(record) = track::record(name) {
+                record.replaced(inode, protocol);
+            }
+        }
+        self.fresh.set_identity(inode);
+        self.fresh.with(|details| details.placement = placement);
+        self.renew_watches();
+        Ok(())
+    }
+
+    fn note(&mut self, refusal: Refusal) {
+        self.note.get_or_insert(refusal);
+    }
+}
+
+/// dup3(2) of the new socket over a name of the old one, with that name's close-on-exec flag.
+fn put_in_place(new: &OwnedFd, name: c_int) -> Result<(), Errno> {
+    // SAFETY: borrowed for one call; see `fd`.
+    let old = unsafe { BorrowedFd::borrow_raw(name) };
+    let flags = if rustix::io::fcntl_getfd(old)?.contains(FdFlags::CLOEXEC) {
+        libc::O_CLOEXEC
+    } else {
+        0
+    };
+    loop {
+        // SAFETY: the target is a descriptor of the program's that stands for this socket.
+        let result = unsafe { syscall!(Sysno::dup3, new.as_raw_fd(), name, flags) };
+        match result {
+            Ok(_) => return Ok(()),
+            // Another thread is just opening a file under this number (dup(2)).
+            Err(syscalls::Errno::EBUSY) => {}
+            Err(errno) => return Err(Errno::from_raw_os_error(errno.into_raw())),
+        }
+    }
+}
+
+fn fcntl(fd: c_int, command: c_int, argument: usize) -> Result<usize, Errno> {
+    // SAFETY: the commands used here take a number, or a pointer to a live pair of integers.
+    unsafe { syscall!(Sysno::fcntl, fd, command, argument) }
+        .map_err(|errno| Errno::from_raw_os_error(errno.into_raw()))
+}
+
+/// fcntl(2) commands that the libc crate does not name.
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+const F_SETOWN_EX: c_int = 15;
+const F_GETOWN_EX: c_int = 16;

@@ -1,0 +1,210 @@
+//! The functions that ours stand in front of: libc's, or those of another library that interposes
+//! them behind us (an address sanitizer's).
+//!
+//! Each is looked up once, by `dlsym(RTLD_NEXT)`, normally in the constructor. A call that comes
+//! earlier (from another library's constructor) looks up its own function alone. Calling through
+//! these pointers, not by system calls, keeps what libc adds: cancellation points, `errno`, the
+//! handling of old kernels.
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{
+    FILE, addrinfo, epoll_event, fd_set, gid_t, hostent, iovec, mmsghdr, msghdr, off_t, pid_t, pollfd,
+    posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
+    stat, stat64, timespec, timeval, uid_t,
+};
+
+/// One function: its name and where it is.
+pub(crate) struct Real {
+    name: &'static CStr,
+    address: AtomicPtr<c_void>,
+}
+
+impl Real {
+    const fn new(name: &'static CStr) -> Self {
+        Self {
+            name,
+            address: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self) -> *mut c_void {
+        let address = self.address.load(Ordering::Relaxed);
+        if address.is_null() {
+            self.look_up()
+        } else {
+            address
+        }
+    }
+
+    #[cold]
+    fn look_up(&self) -> *mut c_void {
+        // SAFETY: the name is a C string; RTLD_NEXT asks for the definition behind this library's.
+        let address = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        self.address.store(address, Ordering::Relaxed);
+        address
+    }
+}
+
+/// Looks all of them up, so that no later call has to: `dlsym` is not for signal handlers.
+pub(crate) fn look_up_all() {
+    for real in ALL {
+        real.look_up();
+    }
+}
+
+macro_rules! real {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $ret:ty;)*) => {
+        mod pointers {
+            use super::Real;
+            $(
+                #[expect(non_upper_case_globals, reason = "named as the function it points to")]
+                pub(super) static $name: Real = Real::new(
+                    match std::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => panic!("a name without a nul"),
+                    },
+                );
+            )*
+        }
+
+        static ALL: &[&Real] = &[$(&pointers::$name),*];
+
+        $(
+            /// The original function of that name; ENOSYS where libc has none.
+            ///
+            /// # Safety
+            /// As for the C function.
+            #[inline(always)]
+            pub(crate) unsafe fn $name($($arg: $type),*) -> $ret {
+                let address = pointers::$name.address();
+                if address.is_null() {
+                    return crate::errno::unsupported();
+                }
+                // SAFETY: the address is that of the C function of this name, whose type this is.
+                let function: unsafe extern "C-unwind" fn($($type),*) -> $ret =
+                    unsafe { std::mem::transmute(address) };
+                // SAFETY: the caller vouches for the arguments.
+                unsafe { function($($arg),*) }
+            }
+        )*
+    };
+}
+
+real! {
+    socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
+    socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int;
+    bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int;
+    listen(fd: c_int, backlog: c_int) -> c_int;
+    accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
+    accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int;
+    connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int;
+    shutdown(fd: c_int, how: c_int) -> c_int;
+    getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
+    getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
+    getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int;
+    setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int;
+    sockatmark(fd: c_int) -> c_int;
+    isfdtype(fd: c_int, kind: c_int) -> c_int;
+
+    send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t;
+    sendto(fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const sockaddr, address_len: socklen_t) -> ssize_t;
+    sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
+    sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int;
+    recv(fd: c_int, data: *mut c_void, len: size_t, flags: c_int) -> ssize_t;
+    __recv_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t, flags: c_int) -> ssize_t;
+    recvfrom(fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t) -> ssize_t;
+    __recvfrom_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t) -> ssize_t;
+    recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
+    recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int;
+    read(fd: c_int, data: *mut c_void, len: size_t) -> ssize_t;
+    __read_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t) -> ssize_t;
+    readv(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
+    write(fd: c_int, data: *const c_void, len: size_t) -> ssize_t;
+    writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
+    pread(fd: c_int, data: *mut c_void, len: size_t, offset: off_t) -> ssize_t;
+    __pread_chk(fd: c_int, data: *mut c_void, len: size_t, offset: off_t, size: size_t) -> ssize_t;
+    preadv(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t;
+    preadv2(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+    pwrite(fd: c_int, data: *const c_void, len: size_t, offset: off_t) -> ssize_t;
+    pwritev(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t;
+    pwritev2(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+    sendfile(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t;
+    splice(input: c_int, input_offset: *mut i64, out: c_int, out_offset: *mut i64, len: size_t, flags: c_uint) -> ssize_t;
+    tee(input: c_int, out: c_int, len: size_t, flags: c_uint) -> ssize_t;
+    vmsplice(fd: c_int, vectors: *const iovec, count: size_t, flags: c_uint) -> ssize_t;
+
+    close(fd: c_int) -> c_int;
+    closefrom(first: c_int) -> ();
+    close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int;
+    dup(fd: c_int) -> c_int;
+    dup2(old: c_int, new: c_int) -> c_int;
+    dup3(old: c_int, new: c_int, flags: c_int) -> c_int;
+    fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int;
+    fcntl64(fd: c_int, command: c_int, argument: c_ulong) -> c_int;
+    ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int;
+    fstat(fd: c_int, status: *mut stat) -> c_int;
+    fstat64(fd: c_int, status: *mut stat64) -> c_int;
+    __fxstat(version: c_int, fd: c_int, status: *mut stat) -> c_int;
+    __fxstat64(version: c_int, fd: c_int, status: *mut stat64) -> c_int;
+    fstatat(fd: c_int, path: *const c_char, status: *mut stat, flags: c_int) -> c_int;
+    fstatat64(fd: c_int, path: *const c_char, status: *mut stat64, flags: c_int) -> c_int;
+    statx(fd: c_int, path: *const c_char, flags: c_int, mask: c_uint, status: *mut libc::statx) -> c_int;
+
+    poll(set: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int;
+    __poll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: c_int, size: size_t) -> c_int;
+    ppoll(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+    __ppoll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t, size: size_t) -> c_int;
+    select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int;
+    pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+    epoll_create(size: c_int) -> c_int;
+    epoll_create1(flags: c_int) -> c_int;
+    epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int;
+    epoll_wait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int;
+    epoll_pwait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t) -> c_int;
+    epoll_pwait2(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int;
+
+    fork() -> pid_t;
+    _Fork() -> pid_t;
+    daemon(nochdir: c_int, noclose: c_int) -> c_int;
+    execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
+    execvpe(file: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
+    fexecve(fd: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
+    execveat(fd: c_int, path: *const c_char, argv: *const *const c_char, envp: *const *const c_char, flags: c_int) -> c_int;
+    posix_spawn(pid: *mut pid_t, path: *const c_char, actions: *const posix_spawn_file_actions_t, attributes: *const posix_spawnattr_t, argv: *const *mut c_char, envp: *const *mut c_char) -> c_int;
+    posix_spawnp(pid: *mut pid_t, file: *const c_char, actions: *const posix_spawn_file_actions_t, attributes: *const posix_spawnattr_t, argv: *const *mut c_char, envp: *const *mut c_char) -> c_int;
+
+    fdopen(fd: c_int, mode: *const c_char) -> *mut FILE;
+    fclose(stream: *mut FILE) -> c_int;
+    freopen(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE;
+    freopen64(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE;
+    vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
+    __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
+
+    setuid(uid: uid_t) -> c_int;
+    seteuid(uid: uid_t) -> c_int;
+    setreuid(real: uid_t, effective: uid_t) -> c_int;
+    setresuid(real: uid_t, effective: uid_t, saved: uid_t) -> c_int;
+    setfsuid(uid: uid_t) -> c_int;
+    setgid(gid: gid_t) -> c_int;
+    setegid(gid: gid_t) -> c_int;
+    setregid(real: gid_t, effective: gid_t) -> c_int;
+    setresgid(real: gid_t, effective: gid_t, saved: gid_t) -> c_int;
+    setfsgid(gid: gid_t) -> c_int;
+    setgroups(count: size_t, groups: *const gid_t) -> c_int;
+    setns(fd: c_int, kind: c_int) -> c_int;
+    unshare(flags: c_int) -> c_int;
+
+    getnameinfo(address: *const sockaddr, len: socklen_t, host: *mut c_char, host_len: socklen_t, service: *mut c_char, service_len: socklen_t, flags: c_int) -> c_int;
+    gethostbyname(name: *const c_char) -> *mut hostent;
+    gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent;
+    gethostbyaddr(address: *const c_void, len: socklen_t, family: c_int) -> *mut hostent;
+    gethostbyname_r(name: *const c_char, entry: *mut hostent, buffer: *mut c_char, len: size_t, result: *mut *mut hostent, error: *mut c_int) -> c_int;
+    gethostbyname2_r(name: *const c_char, family: c_int, entry: *mut hostent, buffer: *mut c_char, len: size_t, result: *mut *mut hostent, error: *mut c_int) -> c_int;
+    gethostbyaddr_r(address: *const c_void, address_len: socklen_t, family: c_int, entry: *mut hostent, buffer: *mut c_char, len: size_t, result: *mut *mut hostent, error: *mut c_int) -> c_int;
+    getaddrinfo(node: *const c_char, service: *const c_char, hints: *const addrinfo, result: *mut *mut addrinfo) -> c_int;
+
+    syscall(number: c_long, a: c_long, b: c_long, c: c_long, d: c_long, e: c_long, f: c_long) -> c_long;
+}

@@ -1,0 +1,199 @@
+//! Descriptors come and go: the table, the pool of fresh sockets and the statistics follow.
+//!
+//! The order matters where a number is reused. A descriptor's entry is cleared *before* the kernel
+//! closes it: once it is closed another thread may get the same number, and must not find what was
+//! said of the old one.
+
+use std::ffi::c_int;
+use std::os::fd::BorrowedFd;
+
+use dmm_nsocket::fresh::Origin;
+use dmm_nsocket::stats::{Counter, Opened, Socket, SocketRole};
+use dmm_nsocket::sys;
+use dmm_nsocket::table::{Entry, State};
+
+use crate::process::{self, FRESH, TABLE};
+
+/// The record of a descriptor, made if need be.
+pub(crate) fn record(fd: c_int) -> Option<Socket<'static>> {
+    process::segment()?.socket(fd)
+}
+
+/// Counts something of the process, if it shows statistics.
+pub(crate) fn count(counter: Counter) {
+    if let Some(segment) = process::existing_segment() {
+        segment.add(counter, 1);
+    }
+}
+
+/// A socket was made under `fd`: it is fresh if a policy may send it elsewhere.
+pub(crate) fn opened(fd: c_int, domain: c_int, kind: c_int, protocol: c_int) {
+    forget(fd);
+    if !matches!(domain, libc::AF_INET | libc::AF_INET6) {
+        if let Some(segment) = process::existing_segment() {
+            segment.add(passed_counter(domain), 1);
+        }
+        return;
+    }
+    let flags = kind & (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+    let kind = kind & !flags;
+    let inode = inode(fd);
+    let origin = Origin {
+        domain,
+        kind,
+        protocol,
+        pid: process::pid(),
+        forks: process::forks(),
+    };
+    let mut entry = match FRESH.take(origin, inode) {
+        Some(slot) => Entry::new(State::Fresh, 0, slot),
+        None => Entry::new(State::Kernel, 0, 0),
+    };
+    entry = entry
+        .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0)
+        .with(Entry::DATAGRAM, kind != libc::SOCK_STREAM);
+    TABLE.swap(fd, entry);
+    if let Some(record) = record(fd) {
+        record.open(&Opened {
+            family: domain,
+            sock_type: kind,
+            protocol,
+            inode,
+        });
+    }
+}
+
+/// A connection was accepted from `listener` under `fd`.
+pub(crate) fn accepted(
+    listener: c_int,
+    fd: c_int,
+    flags: c_int,
+    remote: Option<std::net::SocketAddr>,
+) {
+    forget(fd);
+    if !TABLE.load(listener).is_socket() && !adopt(listener) {
+        return;
+    }
+    let entry = Entry::new(State::Kernel, 0, 0)
+        .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0);
+    TABLE.swap(fd, entry);
+    if let (Some(from), Some(to)) = (record(listener), record(fd)) {
+        to.accepted(from, inode(fd), remote);
+    }
+}
+
+/// A descriptor that came from somewhere else (an exec, another process) turns out to be a socket
+/// that would be managed had it been made here: from now on it is. Says whether it is one.
+pub(crate) fn adopt(fd: c_int) -> bool {
+    if fd < 0 || process::is_borrowed() {
+        return false;
+    }
+    // SAFETY: only borrowed for the calls; one that is not open is refused by them.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let option = |name| sys::getsockopt_int(socket, libc::SOL_SOCKET, name);
+    let (Ok(domain), Ok(kind), Ok(protocol)) = (
+        option(libc::SO_DOMAIN),
+        option(libc::SO_TYPE),
+        option(libc::SO_PROTOCOL),
+    ) else {
+        return false;
+    };
+    if !matches!(domain, libc::AF_INET | libc::AF_INET6) {
+        return false;
+    }
+    let listening = option(libc::SO_ACCEPTCONN) == Ok(1);
+    let nonblocking = rustix::fs::fcntl_getfl(socket)
+        .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK));
+    let entry = Entry::new(State::Kernel, 0, 0)
+        .with(Entry::NONBLOCKING, nonblocking)
+        .with(Entry::LISTENING, listening)
+        .with(Entry::DATAGRAM, kind != libc::SOCK_STREAM);
+    TABLE.swap(fd, entry);
+    if let (Some(segment), Some(record)) = (process::segment(), record(fd)) {
+        segment.add(Counter::SocketsInherited, 1);
+        record.open(&Opened {
+            family: domain,
+            sock_type: kind,
+            protocol,
+            inode: inode(fd),
+        });
+        let role = match (listening, kind) {
+            (true, _) => SocketRole::Listen,
+            (false, libc::SOCK_STREAM) => SocketRole::Accept,
+            (false, _) => SocketRole::Datagram,
+        };
+        crate::place::record_as_it_is(segment, record, role, "(inherited)");
+        if listening {
+            record.listening();
+        }
+    }
+    true
+}
+
+/// Before `fd` is closed, or once it is known to be something new.
+pub(crate) fn forget(fd: c_int) {
+    if TABLE.load(fd).is_unmanaged() || process::is_borrowed() {
+        return;
+    }
+    let old = TABLE.swap(fd, Entry::UNMANAGED);
+    if holds_slot(old) {
+        FRESH.release(old.slot());
+    }
+    if old.is_socket()
+        && let Some(segment) = process::existing_segment()
+        && let Some(record) = segment.existing_socket(fd)
+    {
+        record.close();
+    }
+}
+
+/// `new` names what `old` names.
+pub(crate) fn duplicated(old: c_int, new: c_int) {
+    if old == new || process::is_borrowed() {
+        return;
+    }
+    forget(new);
+    let entry = TABLE.load(old);
+    if entry.is_unmanaged() {
+        return;
+    }
+    if holds_slot(entry)
+        && let Some(fresh) = FRESH.slot(entry.slot())
+    {
+        fresh.name();
+    }
+    TABLE.swap(new, entry);
+    if entry.is_socket()
+        && let (Some(from), Some(to)) = (record(old), record(new))
+    {
+        to.adopt(from);
+    }
+}
+
+/// Whether an entry counts as a name of its slot: fresh sockets, and those that still connect.
+pub(crate) fn holds_slot(entry: Entry) -> bool {
+    match entry.state() {
+        State::Fresh => true,
+        State::Kernel => entry.has(Entry::CONNECTING),
+        State::Unmanaged | State::Epoll => false,
+    }
+}
+
+/// Inode number of a descriptor; 0 if it cannot be told.
+pub(crate) fn inode(fd: c_int) -> u64 {
+    if fd < 0 {
+        return 0;
+    }
+    // SAFETY: only borrowed for the call, which refuses one that is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::fs::fstat(fd).map_or(0, |status| status.st_ino)
+}
+
+fn passed_counter(domain: c_int) -> Counter {
+    match domain {
+        libc::AF_UNIX => Counter::PassedUnix,
+        libc::AF_NETLINK => Counter::PassedNetlink,
+        libc::AF_PACKET => Counter::PassedPacket,
+        _ => Counter::PassedOther,
+    }
+}

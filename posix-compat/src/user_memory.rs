@@ -1,0 +1,189 @@
+//! Reading arguments that may be bad pointers.
+//!
+//! Where the kernel answers EFAULT, we must not fault: a program that runs without DMM runs under
+//! it. So before an address, a message header or a vector is looked at, the kernel is asked whether
+//! it can be read. The question is rt_sigprocmask(2) with a `how` that does not exist: it reads its
+//! set, says EFAULT or EINVAL, and changes nothing; every seccomp filter lets it through.
+
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use libc::{c_int, c_void, sockaddr, socklen_t};
+use syscalls::{Errno, Sysno, syscall};
+
+const PAGE: usize = 4096;
+const WORD: usize = 8;
+
+/// Copies a `T` out of the program's memory, if it can be read. `T` must be valid for all bytes.
+///
+/// # Safety
+/// Any bytes must be a valid `T`.
+pub(crate) unsafe fn read<T: Copy>(address: *const T) -> Option<T> {
+    if !readable(address.cast(), size_of::<T>()) {
+        return None;
+    }
+    // SAFETY: the memory can be read, and the caller vouches for the type.
+    Some(unsafe { address.read_unaligned() })
+}
+
+/// Whether `len` bytes can be read.
+pub(crate) fn readable(address: *const c_void, len: usize) -> bool {
+    let start = address as usize;
+    let Some(end) = start.checked_add(len) else {
+        return false;
+    };
+    if start == 0 {
+        return len == 0;
+    }
+    if len < WORD {
+        // The kernel reads a whole word; one that ends with the bytes lies in the same page, or
+        // starts in the one before (where it does not matter: then the first byte's page is asked).
+        let word = (end - 1) & !(WORD - 1);
+        return word_readable(word) && word_readable(start & !(WORD - 1));
+    }
+    let mut at = start;
+    while at < end - WORD {
+        if !word_readable(at) {
+            return false;
+        }
+        at = (at / PAGE + 1) * PAGE;
+    }
+    word_readable(end - WORD)
+}
+
+fn word_readable(address: usize) -> bool {
+    const NO_SUCH_HOW: c_int = !0;
+    // SAFETY: with this `how` the call only reads the set, and says if it cannot.
+    let result = unsafe {
+        syscall!(Sysno::rt_sigprocmask, NO_SUCH_HOW, address, 0usize, WORD)
+    };
+    result != Err(Errno::EFAULT)
+}
+
+/// What an address argument says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// An IPv4 or IPv6 address.
+    Inet(SocketAddr),
+    /// AF_UNSPEC: dissolve the association.
+    Unspecified,
+    /// Anything else, and what the kernel will refuse: it has the last word.
+    Other,
+}
+
+/// Reads an address argument.
+pub(crate) fn address(address: *const sockaddr, len: socklen_t) -> Address {
+    let len = len as usize;
+    if len < size_of::<libc::sa_family_t>() {
+        return Address::Other;
+    }
+    // SAFETY: any bytes are a valid integer.
+    let Some(family) = (unsafe { read(address.cast::<libc::sa_family_t>()) }) else {
+        return Address::Other;
+    };
+    match c_int::from(family) {
+        libc::AF_UNSPEC => Address::Unspecified,
+        libc::AF_INET if len >= size_of::<libc::sockaddr_in>() => {
+            // SAFETY: any bytes are a valid sockaddr_in.
+            match unsafe { read(address.cast::<libc::sockaddr_in>()) } {
+                Some(inet) => Address::Inet(SocketAddr::V4(SocketAddrV4::new(
+                    Ipv4Addr::from(u32::from_be(inet.sin_addr.s_addr)),
+                    u16::from_be(inet.sin_port),
+                ))),
+                None => Address::Other,
+            }
+        }
+        // The scope was added later: the kernel accepts an address without it (RFC 2133).
+        libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() - 4 => {
+            let mut inet = MaybeUninit::<libc::sockaddr_in6>::zeroed();
+            let size = len.min(size_of::<libc::sockaddr_in6>());
+            if !readable(address.cast(), size) {
+                return Address::Other;
+            }
+            // SAFETY: `size` bytes can be read and fit; any bytes are a valid sockaddr_in6.
+            let inet = unsafe {
+                std::ptr::copy_nonoverlapping(
+                    address.cast::<u8>(),
+                    inet.as_mut_ptr().cast::<u8>(),
+                    size,
+                );
+                inet.assume_init()
+            };
+            Address::Inet(SocketAddr::V6(SocketAddrV6::new(
+                Ipv6Addr::from(inet.sin6_addr.s6_addr),
+                u16::from_be(inet.sin6_port),
+                inet.sin6_flowinfo,
+                inet.sin6_scope_id,
+            )))
+        }
+        _ => Address::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_pointers_are_found_and_good_ones_read() {
+        assert!(!readable(std::ptr::null(), 1));
+        assert!(!readable(1 as *const c_void, 1));
+        assert!(!readable(1 as *const c_void, 100));
+        assert!(!readable(usize::MAX as *const c_void, 16));
+        assert!(!readable((usize::MAX - 20) as *const c_void, 16));
+        let value = [7u8; 100];
+        for len in 0..100 {
+            assert!(readable(value[..len].as_ptr().cast(), len));
+        }
+        // SAFETY: any bytes are a valid integer.
+        assert_eq!(unsafe { read(value.as_ptr().cast::<u32>()) }, Some(0x0707_0707));
+    }
+
+    #[test]
+    fn the_edge_of_a_mapping_is_found() {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, mprotect, MprotectFlags};
+        // SAFETY: a new mapping, half of which is then closed.
+        let memory = unsafe {
+            let memory = mmap_anonymous(
+                std::ptr::null_mut(),
+                2 * PAGE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+            .unwrap();
+            mprotect(memory.cast::<u8>().add(PAGE).cast(), PAGE, MprotectFlags::empty()).unwrap();
+            memory as usize
+        };
+        for len in 1..64 {
+            let last = memory + PAGE - len;
+            assert!(readable(last as *const c_void, len), "{len}");
+            assert!(!readable(last as *const c_void, len + 1), "{len}");
+        }
+        assert!(!readable((memory + PAGE) as *const c_void, 4));
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let v4 = libc::sockaddr_in {
+            sin_family: libc::AF_INET as u16,
+            sin_port: 80u16.to_be(),
+            sin_addr: libc::in_addr {
+                s_addr: u32::from(Ipv4Addr::new(10, 1, 2, 3)).to_be(),
+            },
+            sin_zero: [0; 8],
+        };
+        let at = (&raw const v4).cast::<sockaddr>();
+        assert_eq!(
+            address(at, 16),
+            Address::Inet("10.1.2.3:80".parse().unwrap())
+        );
+        assert_eq!(address(at, 15), Address::Other);
+        assert_eq!(address(at, 1), Address::Other);
+        assert_eq!(address(std::ptr::null(), 16), Address::Other);
+        let unspecified = [0u16; 8];
+        assert_eq!(
+            address(unspecified.as_ptr().cast(), 16),
+            Address::Unspecified
+        );
+    }
+}
