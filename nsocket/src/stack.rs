@@ -99,8 +99,23 @@ pub trait Socket {
     /// status flags, owner and readiness registrations go along. On an error nothing has changed.
     fn replace(&mut self, new: OwnedFd, placement: u64) -> Result<(), Refusal>;
 
-    /// Something that the operator should see, but that does not stop the placement.
-    fn note(&mut self, refusal: Refusal);
+    /// That many options of the instance were set on the socket.
+    fn applied(&mut self, options: u16);
+
+    /// An option of the instance that is not what the policy says, though that does not stop the
+    /// placement: the operator should see it.
+    fn note(&mut self, note: Note);
+}
+
+/// An option of an instance that was not applied as the policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// As in setsockopt(2).
+    pub level: c_int,
+    /// As in setsockopt(2).
+    pub option: c_int,
+    /// What stands in the way.
+    pub errno: Errno,
 }
 
 /// How a placed socket is carried.
@@ -211,7 +226,8 @@ mod tests {
             self.0 = new;
             Ok(())
         }
-        fn note(&mut self, _: Refusal) {}
+        fn applied(&mut self, _: u16) {}
+        fn note(&mut self, _: Note) {}
     }
 
     struct Fixed(&'static str, Result<(), Refusal>, Result<Placed, PlaceError>);

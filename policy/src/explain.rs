@@ -64,7 +64,7 @@ pub fn explain(policy: &Policy, process: &Process, key: &Key) -> Explanation {
                 failed,
             }),
             (true, true) if explanation.too_late.len() < KEPT => {
-                explanation.too_late.push(reference)
+                explanation.too_late.push(reference);
             }
             (true, _) => {}
         }
@@ -345,7 +345,7 @@ impl Question<'_> {
     }
 }
 
-fn member<T: PartialEq>(set: &Option<Vec<T>>, value: T) -> bool {
+fn member<T: PartialEq + Copy>(set: &Option<Vec<T>>, value: T) -> bool {
     set.as_ref().is_none_or(|set| set.contains(&value))
 }
 

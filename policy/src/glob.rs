@@ -10,6 +10,9 @@ use std::fmt;
 /// Longest pattern, in bytes.
 pub(crate) const MAX_PATTERN: usize = 255;
 
+/// Characters that are not themselves.
+const WILD: [char; 4] = ['*', '?', '[', '\\'];
+
 /// A pattern that has been checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Glob(String);
@@ -48,7 +51,7 @@ impl Glob {
 
     /// Whether the pattern has no wildcard, so that it matches one text only.
     pub(crate) fn is_literal(&self) -> bool {
-        !self.0.contains(['*', '?', '[', '\\'])
+        !self.0.contains(WILD)
     }
 
     /// Whether the pattern matches the whole of `text`.
@@ -62,16 +65,46 @@ impl Glob {
         if self == other || self.0 == "**" {
             return true;
         }
+        if !self.has_subject_of(other) {
+            return false;
+        }
         if other.is_literal() {
             return self.matches(&other.0);
         }
-        let plain = |text: &str| !text.contains(['*', '?', '[', '\\']);
-        match (self.0.strip_suffix('*'), other.0.strip_suffix('*')) {
-            (Some(a), Some(b)) => {
-                plain(a) && plain(b) && b.starts_with(a) && !b[a.len()..].contains('/')
-            }
+        match (self.plain_prefix(), other.plain_prefix()) {
+            (Some(a), Some(b)) => b.strip_prefix(a).is_some_and(|rest| !rest.contains('/')),
             _ => false,
         }
+    }
+
+    /// Whether some text may be matched by both patterns. May say yes where the answer is no.
+    pub(crate) fn may_overlap(&self, other: &Self) -> bool {
+        match (self.is_literal(), other.is_literal()) {
+            _ if !self.has_subject_of(other) => true,
+            (true, _) => other.matches(&self.0),
+            (_, true) => self.matches(&other.0),
+            _ => {
+                let (a, b) = (self.literal_start(), other.literal_start());
+                a.starts_with(b) || b.starts_with(a)
+            }
+        }
+    }
+
+    /// Whether both are matched against the same: a path with a slash, a name without.
+    fn has_subject_of(&self, other: &Self) -> bool {
+        self.0.contains('/') == other.0.contains('/')
+    }
+
+    /// `text` where the pattern is `text*`.
+    pub(crate) fn plain_prefix(&self) -> Option<&str> {
+        self.0
+            .strip_suffix('*')
+            .filter(|prefix| !prefix.contains(WILD))
+    }
+
+    /// The pattern up to its first wildcard.
+    fn literal_start(&self) -> &str {
+        &self.0[..self.0.find(WILD).unwrap_or(self.0.len())]
     }
 }
 
@@ -276,6 +309,7 @@ mod tests {
         assert!(covers("red*", "redis-*"));
         assert!(covers("**", "/a/*"));
         assert!(!covers("redis-*", "red*"));
+        assert!(!covers("**bin**", "/usr/bin/x"), "a name and a path");
         assert!(!covers("/a*", "/a/b*"));
     }
 }

@@ -189,7 +189,8 @@ impl Chosen<'_> {
         for node in nodes {
             match node[index] {
                 ALL => {}
-                leaf => intersect(&mut bits, &leaves[leaf as usize]),
+                leaf if intersect(&mut bits, &leaves[leaf as usize]) => {}
+                _ => return None,
             }
         }
         Some(bits)
@@ -296,10 +297,14 @@ fn live_rules(image: &Image, process: &Process) -> Vec<Leaf> {
     live
 }
 
-fn intersect(bits: &mut Leaf, other: &Leaf) {
+/// Whether anything is left.
+fn intersect(bits: &mut Leaf, other: &Leaf) -> bool {
+    let mut left = 0;
     for (word, other) in bits.iter_mut().zip(other) {
         *word &= other;
+        left |= *word;
     }
+    left != 0
 }
 
 /// The first bit that is in both.

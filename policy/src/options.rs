@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn every_option_survives_the_trip_through_words() {
         let mut options = SocketOptions::default();
-        for index in 0..TABLE.len() {
-            assert!(options.set(index, 1), "{}", TABLE[index].0);
+        for (index, (key, _)) in TABLE.iter().enumerate() {
+            assert!(options.set(index, 1), "{key}");
         }
         assert!(!options.set(TABLE.len(), 1));
         let mut back = SocketOptions::default();

@@ -56,11 +56,6 @@ impl<T: Scalar> Ranges<T> {
         self.0.first().map(|range| range.0)
     }
 
-    /// Whether nothing is in the set.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether `value` is in the set.
     pub(crate) fn contains(&self, value: T) -> bool {
         let after = self.0.partition_point(|range| range.0 <= value);

@@ -69,11 +69,10 @@ fn exercise(image: Image) {
     let matcher = Matcher::new(image, process);
     for key in keys() {
         let decision = matcher.lookup(&key);
-        let stacks = decision
-            .stacks()
-            .map(|id| matcher.image().stack(id).name)
-            .count();
-        assert!(stacks > 0, "every decision has a stack");
+        assert!(decision.stacks().len() > 0, "every decision has a stack");
+        for id in decision.stacks() {
+            assert_eq!(matcher.image().stack(id).id, id);
+        }
         matcher.image().rule(decision.rule);
     }
 }
@@ -138,7 +137,7 @@ fn cut_images_are_refused() {
 
 #[test]
 fn any_text_is_parsed_without_panic() {
-    check!().with_iterations(20_000).for_each(|bytes: &[u8]| {
+    check!().with_iterations(10_000).for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         parse_and_use(&text);
     });
@@ -146,7 +145,7 @@ fn any_text_is_parsed_without_panic() {
 
 #[test]
 fn mutations_of_a_policy_are_parsed_without_panic() {
-    check!().with_iterations(2_000).for_each(|bytes: &[u8]| {
+    check!().with_iterations(1_000).for_each(|bytes: &[u8]| {
         let mut text = EXAMPLE.as_bytes().to_vec();
         for change in bytes.chunks_exact(4) {
             let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % text.len();

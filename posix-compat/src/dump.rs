@@ -56,7 +56,11 @@ extern "C" fn handle(_: c_int) {
 fn copy(segment: &Segment) -> Result<(), Errno> {
     let mut path = [0; 320];
     let path = dump_path(&mut path).ok_or(Errno::NAMETOOLONG)?;
-    let source = rustix::fs::open(segment.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let source = rustix::fs::open(
+        segment.path(),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let target = rustix::fs::open(
         path,
         OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -102,7 +106,7 @@ fn copy_range(
 /// `$DMM_DUMP_DIR`, or the directory of the segments.
 fn dump_path(buffer: &mut [u8; 320]) -> Option<&CStr> {
     let dir = env::variable(c"DMM_DUMP_DIR=")
-        .or(Some(env::value(env::SHM_DIR)).filter(|dir| !dir.is_empty()))
+        .or_else(|| Some(env::value(env::SHM_DIR)).filter(|dir| !dir.is_empty()))
         .unwrap_or(b"/dev/shm");
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut at = 0;

@@ -78,7 +78,10 @@ fn remove(prefix: &CStr) {
     // SAFETY: the array is the process's own and null-terminated; no other thread runs yet.
     unsafe {
         while !(*from).is_null() {
-            if !CStr::from_ptr(*from).to_bytes().starts_with(prefix.to_bytes()) {
+            if !CStr::from_ptr(*from)
+                .to_bytes()
+                .starts_with(prefix.to_bytes())
+            {
                 *to = *from;
                 to = to.add(1);
             }
@@ -97,7 +100,9 @@ pub(crate) fn saved(index: usize) -> Option<&'static CStr> {
 
 /// The value of `VARIABLES[index]` at start, empty if it was not set.
 pub(crate) fn value(index: usize) -> &'static [u8] {
-    saved(index).map_or(b"", |string| &string.to_bytes()[VARIABLES[index].count_bytes()..])
+    saved(index).map_or(b"", |string| {
+        &string.to_bytes()[VARIABLES[index].count_bytes()..]
+    })
 }
 
 pub(crate) const POLICY: usize = 1;

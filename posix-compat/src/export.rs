@@ -19,11 +19,13 @@ macro_rules! export {
     };
     (@one [$($meta:tt)*] $name:ident ($($arg:ident: $type:ty),* $(,)?) [$($ret:ty)?] $body:block) => {
         $($meta)*
+        #[allow(non_snake_case, reason = "as in C")]
         #[cfg_attr(not(test), unsafe(no_mangle))]
         pub(crate) unsafe extern "C-unwind" fn $name($($arg: $type),*) $(-> $ret)? $body
     };
     (@alias $name:ident $alias:ident ($($arg:ident: $type:ty),* $(,)?) [$($ret:ty)?]) => {
         #[doc = concat!("Alias of `", stringify!($name), "`.")]
+        #[allow(non_snake_case, reason = "as in C")]
         #[cfg_attr(not(test), unsafe(no_mangle))]
         pub(crate) unsafe extern "C-unwind" fn $alias($($arg: $type),*) $(-> $ret)? {
             // SAFETY: the same contract under another name.

@@ -14,7 +14,6 @@ static INIT: extern "C" fn() = start;
 #[unsafe(link_section = ".fini_array")]
 static FINI: extern "C" fn() = end;
 
-#[cfg_attr(test, expect(dead_code, reason = "a test binary is not preloaded"))]
 extern "C" fn start() {
     // A fault of ours must not keep the program from starting: it runs on the kernel then.
     let _ = std::panic::catch_unwind(|| {
@@ -26,7 +25,6 @@ extern "C" fn start() {
     });
 }
 
-#[cfg_attr(test, expect(dead_code, reason = "a test binary is not preloaded"))]
 extern "C" fn end() {
     process::finish();
 }

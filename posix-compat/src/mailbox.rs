@@ -53,8 +53,8 @@ fn open(policy: &CStr) -> Result<(MailboxPath, Mailbox), Errno> {
     };
     let file = rustix::fs::openat(CWD, policy, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let status = rustix::fs::fstat(&file)?;
-    let path = MailboxPath::new(dir, status.st_uid, &canonical(&file)?)
-        .ok_or(Errno::NAMETOOLONG)?;
+    let path =
+        MailboxPath::new(dir, status.st_uid, &canonical(&file)?).ok_or(Errno::NAMETOOLONG)?;
     let mailbox = match Mailbox::open(&path) {
         Err(Errno::NOENT) => {
             let public = Mode::from_raw_mode(status.st_mode).contains(Mode::ROTH);
@@ -109,7 +109,11 @@ fn newer_than(last: u64) -> Option<(Image, u64)> {
             Poll::Unchanged => return None,
             Poll::BufferTooSmall { needed } if needed <= MAX_IMAGE => buffer.resize(needed, 0),
             Poll::BufferTooSmall { .. } => return None,
-            Poll::New { number, text_hash, len } => {
+            Poll::New {
+                number,
+                text_hash,
+                len,
+            } => {
                 VIEW.seen.store(number, Ordering::Relaxed);
                 let image = Image::from_bytes(&buffer[..len]).ok()?;
                 return Some((image, text_hash));

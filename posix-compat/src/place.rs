@@ -31,7 +31,11 @@ const TRAIL: usize = 6;
 ///
 /// An error is the `errno` with which the program's call has to fail: no stack may carry the
 /// socket, or it was lost on the way.
-pub(crate) fn bind_to_stack(fd: c_int, role: Role, remote: Option<SocketAddr>) -> Result<(), c_int> {
+pub(crate) fn bind_to_stack(
+    fd: c_int,
+    role: Role,
+    remote: Option<SocketAddr>,
+) -> Result<(), c_int> {
     policy::refresh();
     guarded(|| settle(fd, role, remote))
 }
@@ -209,12 +213,11 @@ fn decide(
     }
 }
 
-fn candidates<'p>(
-    live: &'p Live,
-    decision: &Decision<'p>,
-) -> impl Iterator<Item = Instance<'p>> {
+fn candidates<'p>(live: &'p Live, decision: &Decision<'p>) -> impl Iterator<Item = Instance<'p>> {
     let image = live.matcher.image();
-    decision.stacks().map(move |id| Instance::new(image.stack(id)))
+    decision
+        .stacks()
+        .map(move |id| Instance::new(image.stack(id)))
 }
 
 fn nth_name<'p>(live: &'p Live, decision: &Decision<'p>, i: usize) -> &'p str {
@@ -257,21 +260,14 @@ fn record(
         errno: 0,
     }; TRAIL];
     let passed = trail.resolve(segment, &mut passed);
-    let mut refused = [OptionRefusal {
-        level: 0,
-        option: 0,
-        errno: 0,
-    }; 1];
-    let refused = match descriptor.noted() {
-        Some(refusal) => {
-            segment.add(Counter::PolicyOptionsRefused, 1);
-            refused[0].level = libc::SOL_SOCKET;
-            refused[0].option = libc::SO_SNDBUF;
-            refused[0].errno = refusal.errno.map_or(0, Errno::raw_os_error);
-            &refused[..]
-        }
-        None => &[],
-    };
+    let refused = descriptor.noted().map(|note| OptionRefusal {
+        level: note.level,
+        option: note.option,
+        errno: note.errno.raw_os_error(),
+    });
+    if refused.is_some() {
+        segment.add(Counter::PolicyOptionsRefused, 1);
+    }
     descriptor.each_record(|record| {
         record.select(&Selected {
             role: match key.role {
@@ -284,8 +280,8 @@ fn record(
             class: decision.qos.map(|class| segment.class(class)),
             policy_hash: live.matcher.image().text_hash(),
             trail: passed,
-            options_applied: 0,
-            options_refused: refused,
+            options_applied: descriptor.options_applied(),
+            options_refused: refused.as_slice(),
         });
         if let Some(local) = key.local {
             record.local(local);
@@ -336,7 +332,11 @@ fn move_for_bind(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
     };
     let mut descriptor = Descriptor::new(fd, entry, fresh);
     // With a port it is most likely a server; without, a client that chooses its address.
-    let role = if local.port() == 0 { Role::Connect } else { Role::Listen };
+    let role = if local.port() == 0 {
+        Role::Connect
+    } else {
+        Role::Listen
+    };
     let key = key(fresh, role, Some(local), None);
     policy::with(|live| {
         let decision = live.matcher.lookup(&key);

@@ -207,8 +207,8 @@ fn create() -> Option<Segment> {
 
 /// Path of the executable; empty where there is no /proc.
 pub(crate) fn executable(buffer: &mut [u8]) -> &[u8] {
-    let len = rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self/exe", &mut *buffer)
-        .unwrap_or(0);
+    let len =
+        rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self/exe", &mut *buffer).unwrap_or(0);
     &buffer[..len]
 }
 

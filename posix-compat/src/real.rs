@@ -10,9 +10,9 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{
-    FILE, addrinfo, epoll_event, fd_set, gid_t, hostent, iovec, mmsghdr, msghdr, off_t, pid_t, pollfd,
-    posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
-    stat, stat64, timespec, timeval, uid_t,
+    FILE, addrinfo, epoll_event, fd_set, gid_t, hostent, iovec, mmsghdr, msghdr, off_t, pid_t,
+    pollfd, posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, size_t, sockaddr, socklen_t,
+    ssize_t, stat, stat64, timespec, timeval, uid_t,
 };
 
 /// One function: its name and where it is.
@@ -73,6 +73,7 @@ macro_rules! real {
         static ALL: &[&Real] = &[$(&pointers::$name),*];
 
         $(
+            #[allow(non_snake_case, clippy::too_many_arguments, reason = "as in C")]
             /// The original function of that name; ENOSYS where libc has none.
             ///
             /// # Safety
@@ -83,9 +84,9 @@ macro_rules! real {
                 if address.is_null() {
                     return crate::errno::unsupported();
                 }
+                type Function = unsafe extern "C-unwind" fn($($type),*) -> $ret;
                 // SAFETY: the address is that of the C function of this name, whose type this is.
-                let function: unsafe extern "C-unwind" fn($($type),*) -> $ret =
-                    unsafe { std::mem::transmute(address) };
+                let function = unsafe { std::mem::transmute::<*mut c_void, Function>(address) };
                 // SAFETY: the caller vouches for the arguments.
                 unsafe { function($($arg),*) }
             }

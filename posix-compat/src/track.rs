@@ -74,8 +74,8 @@ pub(crate) fn accepted(
     if !TABLE.load(listener).is_socket() && !adopt(listener) {
         return;
     }
-    let entry = Entry::new(State::Kernel, 0, 0)
-        .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0);
+    let entry =
+        Entry::new(State::Kernel, 0, 0).with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0);
     TABLE.swap(fd, entry);
     if let (Some(from), Some(to)) = (record(listener), record(fd)) {
         to.accepted(from, inode(fd), remote);

@@ -32,7 +32,8 @@ pub(crate) fn readable(address: *const c_void, len: usize) -> bool {
     let Some(end) = start.checked_add(len) else {
         return false;
     };
-    if start == 0 {
+    // The lowest page is never mapped (mmap_min_addr), and a null set would not be looked at.
+    if start < PAGE {
         return len == 0;
     }
     if len < WORD {
@@ -54,9 +55,7 @@ pub(crate) fn readable(address: *const c_void, len: usize) -> bool {
 fn word_readable(address: usize) -> bool {
     const NO_SUCH_HOW: c_int = !0;
     // SAFETY: with this `how` the call only reads the set, and says if it cannot.
-    let result = unsafe {
-        syscall!(Sysno::rt_sigprocmask, NO_SUCH_HOW, address, 0usize, WORD)
-    };
+    let result = unsafe { syscall!(Sysno::rt_sigprocmask, NO_SUCH_HOW, address, 0usize, WORD) };
     result != Err(Errno::EFAULT)
 }
 
@@ -127,8 +126,8 @@ mod tests {
     #[test]
     fn bad_pointers_are_found_and_good_ones_read() {
         assert!(!readable(std::ptr::null(), 1));
-        assert!(!readable(1 as *const c_void, 1));
-        assert!(!readable(1 as *const c_void, 100));
+        assert!(!readable(std::ptr::without_provenance(1), 1));
+        assert!(!readable(std::ptr::without_provenance(1), 100));
         assert!(!readable(usize::MAX as *const c_void, 16));
         assert!(!readable((usize::MAX - 20) as *const c_void, 16));
         let value = [7u8; 100];
@@ -136,12 +135,13 @@ mod tests {
             assert!(readable(value[..len].as_ptr().cast(), len));
         }
         // SAFETY: any bytes are a valid integer.
-        assert_eq!(unsafe { read(value.as_ptr().cast::<u32>()) }, Some(0x0707_0707));
+        let word = unsafe { read(value.as_ptr().cast::<u32>()) };
+        assert_eq!(word, Some(0x0707_0707));
     }
 
     #[test]
     fn the_edge_of_a_mapping_is_found() {
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, mprotect, MprotectFlags};
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
         // SAFETY: a new mapping, half of which is then closed.
         let memory = unsafe {
             let memory = mmap_anonymous(
@@ -151,7 +151,12 @@ mod tests {
                 MapFlags::PRIVATE,
             )
             .unwrap();
-            mprotect(memory.cast::<u8>().add(PAGE).cast(), PAGE, MprotectFlags::empty()).unwrap();
+            mprotect(
+                memory.cast::<u8>().add(PAGE).cast(),
+                PAGE,
+                MprotectFlags::empty(),
+            )
+            .unwrap();
             memory as usize
         };
         for len in 1..64 {

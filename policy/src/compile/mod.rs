@@ -16,7 +16,7 @@ mod builder;
 mod search;
 mod sets;
 
-pub(crate) use search::shape_index;
+pub(crate) use search::{Dimensions, shape_index};
 
 use crate::{Image, Policy};
 use builder::Builder;
@@ -33,7 +33,7 @@ impl Policy {
             builder.process_conditions(index, &rule.matching);
         }
         builder.default_rule(&self.default);
-        builder.search(&search::build(self));
+        builder.search(&Dimensions::of(self));
         builder.finish(self.text_hash, self.rules.len())
     }
 }

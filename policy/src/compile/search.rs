@@ -22,6 +22,38 @@ pub(crate) struct Dimensions {
     pub(crate) wide: [Intervals<u128>; WIDE.len()],
 }
 
+impl Dimensions {
+    /// Cuts the dimensions of a policy.
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let mut builder = Builder {
+            rules: policy.rules.iter().map(|rule| &rule.matching).collect(),
+            sets: Sets::new(policy.rules.len()),
+        };
+        let shape = builder.shape();
+        let qos = builder.qos(policy.classes.len());
+        let narrow = [
+            builder.intervals(0, |rule| rule.protocol.as_ref().map(widen)),
+            builder.intervals(0, |rule| rule.uid.clone()),
+            builder.intervals(0, |rule| rule.port.as_ref().map(widen)),
+            builder.intervals(0, |rule| rule.local_port.as_ref().map(widen)),
+            builder.intervals(0, |rule| rule.remote_port.as_ref().map(widen)),
+            builder.intervals(0, |rule| rule.remote.as_ref().map(|set| set.v4.clone())),
+            builder.intervals(0, |rule| rule.local.as_ref().map(|set| set.v4.clone())),
+        ];
+        let wide = [
+            builder.intervals(0, |rule| rule.remote.as_ref().map(|set| set.v6.clone())),
+            builder.intervals(0, |rule| rule.local.as_ref().map(|set| set.v6.clone())),
+        ];
+        Self {
+            sets: builder.sets,
+            shape,
+            qos,
+            narrow,
+            wide,
+        }
+    }
+}
+
 /// One dimension: where its intervals begin, and the set of each, with the set for "not known" last.
 #[derive(Debug, Default)]
 pub(crate) struct Intervals<T> {
@@ -45,35 +77,6 @@ impl<T: Scalar> Intervals<T> {
 /// Position of a role, family and type among the [`SHAPES`].
 pub(crate) fn shape_index(role: Role, family: Family, sock_type: SockType) -> usize {
     (role as usize - 1) * 8 + (family as usize - 1) * 4 + (sock_type as usize - 1)
-}
-
-pub(super) fn build(policy: &Policy) -> Dimensions {
-    let mut builder = Builder {
-        rules: policy.rules.iter().map(|rule| &rule.matching).collect(),
-        sets: Sets::new(policy.rules.len()),
-    };
-    let shape = builder.shape();
-    let qos = builder.qos(policy.classes.len());
-    let narrow = [
-        builder.intervals(0, |rule| rule.protocol.as_ref().map(widen)),
-        builder.intervals(0, |rule| rule.uid.clone()),
-        builder.intervals(0, |rule| rule.port.as_ref().map(widen)),
-        builder.intervals(0, |rule| rule.local_port.as_ref().map(widen)),
-        builder.intervals(0, |rule| rule.remote_port.as_ref().map(widen)),
-        builder.intervals(0, |rule| rule.remote.as_ref().map(|set| set.v4.clone())),
-        builder.intervals(0, |rule| rule.local.as_ref().map(|set| set.v4.clone())),
-    ];
-    let wide = [
-        builder.intervals(0, |rule| rule.remote.as_ref().map(|set| set.v6.clone())),
-        builder.intervals(0, |rule| rule.local.as_ref().map(|set| set.v6.clone())),
-    ];
-    Dimensions {
-        sets: builder.sets,
-        shape,
-        qos,
-        narrow,
-        wide,
-    }
 }
 
 struct Builder<'a> {

@@ -51,14 +51,13 @@ impl Sets {
     }
 
     /// The words of one set, for the checks that walk over rules.
-    pub(crate) fn expand(&self, set: u32) -> Vec<u64> {
+    pub(crate) fn words(&self, set: u32) -> impl Iterator<Item = u64> + '_ {
         let width = set_width(self.rules);
         let start = set as usize * width;
         self.flat[start..start + width]
             .iter()
             .flat_map(|node| self.nodes.items[*node as usize])
             .flat_map(|leaf| self.leaves.items[leaf as usize])
-            .collect()
     }
 
     fn set(&mut self, nodes: &[u32]) -> u32 {
@@ -87,13 +86,11 @@ impl Draft {
     pub(crate) fn new(rules: usize, contains: impl Fn(usize) -> bool) -> Self {
         let width = set_width(rules);
         let leaves = width * NODE_LEAVES;
-        let mut words = vec![0u64; leaves * LEAF_WORDS];
-        for rule in 0..leaves * LEAF_RULES {
-            // Bits behind the last rule are as the last rule's leaf would have them if it were full:
-            // the search ignores them, and leaves and nodes that hold all rules stay the shared ones.
-            if rule >= rules || contains(rule) {
-                words[rule / 64] |= 1 << (rule % 64);
-            }
+        // Bits behind the last rule are set: the search ignores them, and leaves and nodes that hold
+        // all rules stay the shared ones.
+        let mut words = vec![u64::MAX; leaves * LEAF_WORDS];
+        for rule in (0..rules).filter(|rule| !contains(*rule)) {
+            words[rule / 64] &= !(1 << (rule % 64));
         }
         Self {
             words,
@@ -178,7 +175,8 @@ mod tests {
             before,
             "equal sets have equal numbers"
         );
-        let (before, after) = (sets.expand(before), sets.expand(after));
+        let words = |set| sets.words(set).collect::<Vec<u64>>();
+        let (before, after) = (words(before), words(after));
         for rule in 0..rules {
             let bit = |words: &[u64]| words[rule / 64] >> (rule % 64) & 1 == 1;
             assert_eq!(bit(&before), rule % 3 == 0);

@@ -299,6 +299,6 @@ fn search(image: &Image) -> Checked {
     Ok(())
 }
 
-fn starts_at_zero_and_rises<T: Ord>(bounds: &[T], zero: T) -> bool {
+fn starts_at_zero_and_rises<T: Ord + Copy>(bounds: &[T], zero: T) -> bool {
     bounds.first().is_none_or(|first| *first == zero) && bounds.is_sorted_by(|a, b| a < b)
 }

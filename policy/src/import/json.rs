@@ -156,7 +156,7 @@ impl Reader<'_> {
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {
-        let rest = self.text[self.at..].as_bytes();
+        let rest = &self.text.as_bytes()[self.at..];
         let (length, value) = match rest.get(1) {
             Some(b'n') => (2, '\n'),
             Some(b't') => (2, '\t'),
@@ -195,8 +195,8 @@ impl Reader<'_> {
             let rest = &self.text[self.at..];
             let trimmed = rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
             self.at += rest.len() - trimmed.len();
-            let length = if trimmed.starts_with("/*") {
-                match trimmed[2..].find("*/") {
+            let length = if let Some(comment) = trimmed.strip_prefix("/*") {
+                match comment.find("*/") {
                     Some(end) => end + 4,
                     None => return self.fail("the comment that begins here has no end"),
                 }

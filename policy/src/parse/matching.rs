@@ -148,7 +148,7 @@ impl Reader<'_, '_> {
                 )
                 .with_help("keep one of them; numbers may stand in `user`, too");
         }
-        let by_number = self.ranges(uid, |value, key, context| uid_range(value, key, context));
+        let by_number = self.ranges(uid, uid_range);
         let by_name = self.ranges(user, |value, key, context| {
             let name = value
                 .get_ref()

@@ -271,6 +271,7 @@ fn preference(
             .with_help(help);
         return Vec::new();
     }
+    let kernel = StackId(0);
     let mut list = Vec::new();
     for value in entry.values(context).into_iter().take(MAX_STACKS + 1) {
         let Some(name) = text(value, entry.key, context) else {
@@ -289,9 +290,19 @@ fn preference(
                 .with_help("remove the second");
             continue;
         }
+        if list.contains(&kernel) && stacks[0].netns.is_none() {
+            context
+                .warning(
+                    "unreachable-stack",
+                    value.span(),
+                    format!(
+                        "`{name}` is never tried: `kernel` in front of it carries every socket"
+                    ),
+                )
+                .with_help("put `kernel` last");
+        }
         list.push(id);
     }
-    let kernel = StackId(0);
     if fallback && !list.contains(&kernel) {
         list.push(kernel);
     }

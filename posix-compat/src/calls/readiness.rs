@@ -144,7 +144,9 @@ fn registered(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event
 fn waited_for(fd: c_int, begun: u64) {
     if TABLE.load(fd).is_socket()
         && let Some(segment) = process::segment()
-        && let Some(series) = segment.existing_socket(fd).and_then(|record| record.series())
+        && let Some(series) = segment
+            .existing_socket(fd)
+            .and_then(dmm_nsocket::stats::Socket::series)
     {
         segment.record_time(series, HistogramKind::Blocking, clock::now() - begun);
     }

@@ -96,7 +96,11 @@ fn namespace(buffer: &mut [u8; NAME]) -> Option<&str> {
         let server = name_server();
         let key = Key {
             role: Role::Datagram,
-            family: if server.is_ipv4() { Family::Inet } else { Family::Inet6 },
+            family: if server.is_ipv4() {
+                Family::Inet
+            } else {
+                Family::Inet6
+            },
             sock_type: SockType::Datagram,
             protocol: libc::IPPROTO_UDP as u16,
             local: None,
@@ -107,7 +111,9 @@ fn namespace(buffer: &mut [u8; NAME]) -> Option<&str> {
         };
         let first = live.matcher.lookup(&key).stacks().next()?;
         let name = image.stack(first).netns?;
-        buffer.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        buffer
+            .get_mut(..name.len())?
+            .copy_from_slice(name.as_bytes());
         Some(name.len())
     })??;
     std::str::from_utf8(&buffer[..len]).ok()

@@ -250,7 +250,9 @@ fn accepted_from(listener: c_int, fd: c_int, flags: c_int, begun: u64) {
     track::accepted(listener, fd, flags, remote);
     if begun != 0
         && let Some(segment) = process::segment()
-        && let Some(series) = segment.existing_socket(listener).and_then(|record| record.series())
+        && let Some(series) = segment
+            .existing_socket(listener)
+            .and_then(dmm_nsocket::stats::Socket::series)
     {
         segment.record_time(series, HistogramKind::Accept, clock::now() - begun);
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use dmm_nsocket::Reason;
 use dmm_nsocket::fresh::{Fresh, MAX_WATCHES, Watch};
 use dmm_nsocket::options::Recorded;
-use dmm_nsocket::stack::{Refusal, Socket};
+use dmm_nsocket::stack::{Note, Refusal, Socket};
 use dmm_nsocket::stats::{Counter, Socket as Record};
 use dmm_nsocket::table::{Entry, State};
 use rustix::fs::OFlags;
@@ -22,7 +22,8 @@ pub(crate) struct Descriptor {
     fd: c_int,
     slot: u32,
     fresh: &'static Fresh,
-    note: Option<Refusal>,
+    applied: u16,
+    note: Option<Note>,
 }
 
 impl Descriptor {
@@ -31,6 +32,7 @@ impl Descriptor {
             fd,
             slot: entry.slot(),
             fresh,
+            applied: 0,
             note: None,
         }
     }
@@ -41,8 +43,13 @@ impl Descriptor {
     }
 
     /// What a stack wanted the operator to see.
-    pub(super) fn noted(&self) -> Option<Refusal> {
+    pub(super) fn noted(&self) -> Option<Note> {
         self.note
+    }
+
+    /// How many options of the instance were set.
+    pub(super) fn options_applied(&self) -> u16 {
+        self.applied
     }
 
     /// The socket is bound to the kernel now, under all its names.
@@ -67,7 +74,11 @@ impl Descriptor {
     fn names(&self) -> impl Iterator<Item = (c_int, Entry)> + use<> {
         let (own, slot) = (self.fd, self.slot);
         let alone = self.fresh.is_named_once();
-        let range = if alone { (own as u32, own as u32) } else { (0, u32::MAX) };
+        let range = if alone {
+            (own as u32, own as u32)
+        } else {
+            (0, u32::MAX)
+        };
         TABLE
             .managed(range.0, range.1)
             .filter(move |(_, entry)| entry.state() == State::Fresh && entry.slot() == slot)
@@ -196,8 +207,12 @@ impl Socket for Descriptor {
         Ok(())
     }
 
-    fn note(&mut self, refusal: Refusal) {
-        self.note.get_or_insert(refusal);
+    fn applied(&mut self, options: u16) {
+        self.applied = options;
+    }
+
+    fn note(&mut self, note: Note) {
+        self.note.get_or_insert(note);
     }
 }
 

@@ -89,9 +89,8 @@ fn read_file(stamp: u64) {
     let Some(path) = source::path() else { return };
     let scratch = Arena::new();
     scratch.within(|| {
-        let text = match files::read_all(path, MAX_TEXT) {
-            Ok(text) => text,
-            Err(_) => return,
+        let Ok(text) = files::read_all(path, MAX_TEXT) else {
+            return;
         };
         // A file that changes while it is read is read again at the next look.
         if source::stamp().is_none_or(|now| now.identity != stamp) {
@@ -111,8 +110,7 @@ fn read_file(stamp: u64) {
         // User names come from /etc/passwd: no name service is asked from inside a program.
         let users = files::read_all(c"/etc/passwd", MAX_TEXT).unwrap_or_default();
         let users = String::from_utf8_lossy(&users);
-        let parsed =
-            dmm_policy::parse_with(text, &path.to_string_lossy(), &PasswdText(&users));
+        let parsed = dmm_policy::parse_with(text, &path.to_string_lossy(), &PasswdText(&users));
         match parsed.policy {
             Some(policy) => {
                 let image = policy.compile();

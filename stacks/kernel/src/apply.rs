@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 
 use dmm_nsocket::Reason;
-use dmm_nsocket::stack::{Refusal, Request};
+use dmm_nsocket::stack::{Note, Refusal, Request, Socket};
 use dmm_nsocket::sys;
 use dmm_policy::{Family, SockType, SocketOptions};
 use libc::c_int;
@@ -17,24 +17,40 @@ use rustix::io::Errno;
 /// Values of an option that are remembered so that they can be put back.
 const UNDO_MAX: usize = 32;
 
-/// Sets the options. On success, a refusal that is only worth a note (a capped buffer).
+/// What has become of an instance's options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// How many were set.
+    pub count: u16,
+    /// A buffer size that the system has capped.
+    pub capped: Option<Note>,
+}
+
+impl Applied {
+    /// Tells the socket.
+    pub fn report(self, socket: &mut dyn Socket) {
+        socket.applied(self.count);
+        if let Some(note) = self.capped {
+            socket.note(note);
+        }
+    }
+}
+
+/// Sets the options: all of them, or none and the reason.
 pub fn apply(
     fd: BorrowedFd<'_>,
     request: &Request<'_>,
     options: &SocketOptions<'_>,
     congestion: Option<&str>,
-) -> Result<Option<Refusal>, Refusal> {
-    if congestion.is_none() && options.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Applied, Refusal> {
     let mut changes = Changes::new(fd);
-    match set_all(&mut changes, request, options, congestion) {
-        Ok(note) => Ok(note),
-        Err(refusal) => {
-            changes.undo();
-            Err(refusal)
-        }
+    if congestion.is_some() || !options.is_empty() {
+        set_all(&mut changes, request, options, congestion).inspect_err(|_| changes.undo())?;
     }
+    Ok(Applied {
+        count: changes.count as u16,
+        capped: changes.capped,
+    })
 }
 
 fn set_all(
@@ -42,7 +58,7 @@ fn set_all(
     request: &Request<'_>,
     options: &SocketOptions<'_>,
     congestion: Option<&str>,
-) -> Result<Option<Refusal>, Refusal> {
+) -> Result<(), Refusal> {
     use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET};
 
     let tcp = request.key.sock_type == SockType::Stream;
@@ -67,13 +83,29 @@ fn set_all(
         (IPPROTO_IP, libc::IP_TOS, tos),
         (IPPROTO_IPV6, libc::IPV6_TCLASS, tos.filter(|_| inet6)),
         (SOL_SOCKET, libc::SO_PRIORITY, number(options.priority)),
-        (SOL_SOCKET, libc::SO_MARK, options.mark.map(|mark| mark as c_int)),
+        (
+            SOL_SOCKET,
+            libc::SO_MARK,
+            options.mark.map(|mark| mark as c_int),
+        ),
         (SOL_SOCKET, libc::SO_BUSY_POLL, number(options.busy_poll_us)),
-        (SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, flag(options.prefer_busy_poll)),
-        (SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, number(options.busy_poll_budget)),
+        (
+            SOL_SOCKET,
+            libc::SO_PREFER_BUSY_POLL,
+            flag(options.prefer_busy_poll),
+        ),
+        (
+            SOL_SOCKET,
+            libc::SO_BUSY_POLL_BUDGET,
+            number(options.busy_poll_budget),
+        ),
         (SOL_SOCKET, libc::SO_KEEPALIVE, flag(options.keepalive)),
         (IPPROTO_IP, libc::IP_TTL, byte(options.ttl)),
-        (IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, byte(options.ttl).filter(|_| inet6)),
+        (
+            IPPROTO_IPV6,
+            libc::IPV6_UNICAST_HOPS,
+            byte(options.ttl).filter(|_| inet6),
+        ),
         (IPPROTO_IP, libc::IP_FREEBIND, flag(options.freebind)),
         (
             IPPROTO_IP,
@@ -84,13 +116,37 @@ fn set_all(
     let streams: [(c_int, c_int, Option<c_int>); 9] = [
         (IPPROTO_TCP, libc::TCP_NODELAY, flag(options.nodelay)),
         (IPPROTO_TCP, libc::TCP_QUICKACK, flag(options.quickack)),
-        (IPPROTO_TCP, libc::TCP_KEEPIDLE, number(options.keepalive_idle_s)),
-        (IPPROTO_TCP, libc::TCP_KEEPINTVL, number(options.keepalive_interval_s)),
-        (IPPROTO_TCP, libc::TCP_KEEPCNT, number(options.keepalive_count)),
-        (IPPROTO_TCP, libc::TCP_USER_TIMEOUT, number(options.user_timeout_ms)),
-        (IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, number(options.notsent_lowat)),
+        (
+            IPPROTO_TCP,
+            libc::TCP_KEEPIDLE,
+            number(options.keepalive_idle_s),
+        ),
+        (
+            IPPROTO_TCP,
+            libc::TCP_KEEPINTVL,
+            number(options.keepalive_interval_s),
+        ),
+        (
+            IPPROTO_TCP,
+            libc::TCP_KEEPCNT,
+            number(options.keepalive_count),
+        ),
+        (
+            IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            number(options.user_timeout_ms),
+        ),
+        (
+            IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            number(options.notsent_lowat),
+        ),
         (IPPROTO_TCP, libc::TCP_MAXSEG, number(options.max_segment)),
-        (IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, number(options.window_clamp)),
+        (
+            IPPROTO_TCP,
+            libc::TCP_WINDOW_CLAMP,
+            number(options.window_clamp),
+        ),
     ];
     let streams = streams.into_iter().filter(|_| tcp);
     for (level, name, value) in any.into_iter().chain(streams) {
@@ -105,16 +161,13 @@ fn set_all(
             .set(SOL_SOCKET, libc::SO_MAX_PACING_RATE, &rate.to_ne_bytes())
             .map_err(|errno| Refusal::because(Reason::OptionRefused, errno))?;
     }
-    let sent = options.send_buffer.map(|size| {
-        changes.buffer(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, size)
-    });
-    let received = options.receive_buffer.map(|size| {
-        changes.buffer(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, size)
-    });
-    Ok(sent
-        .transpose()?
-        .flatten()
-        .or(received.transpose()?.flatten()))
+    if let Some(size) = options.send_buffer {
+        changes.buffer(libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, size)?;
+    }
+    if let Some(size) = options.receive_buffer {
+        changes.buffer(libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, size)?;
+    }
+    Ok(())
 }
 
 /// The options that were set on one socket, with the values they had before.
@@ -122,6 +175,7 @@ struct Changes<'a> {
     fd: BorrowedFd<'a>,
     old: [(c_int, c_int, usize, [u8; 16]); UNDO_MAX],
     count: usize,
+    capped: Option<Note>,
 }
 
 impl<'a> Changes<'a> {
@@ -130,12 +184,24 @@ impl<'a> Changes<'a> {
             fd,
             old: [(0, 0, 0, [0; 16]); UNDO_MAX],
             count: 0,
+            capped: None,
         }
     }
 
     fn set(&mut self, level: c_int, name: c_int, value: &[u8]) -> Result<(), Errno> {
+        self.change(level, name, name, value)
+    }
+
+    /// Sets `name`, which reads back as `reads_as`.
+    fn change(
+        &mut self,
+        level: c_int,
+        name: c_int,
+        reads_as: c_int,
+        value: &[u8],
+    ) -> Result<(), Errno> {
         let mut old = [0; 16];
-        let len = sys::getsockopt(self.fd, level, name, &mut old)?;
+        let len = sys::getsockopt(self.fd, level, reads_as, &mut old)?;
         sys::setsockopt(self.fd, level, name, value)?;
         if let Some(place) = self.old.get_mut(self.count) {
             *place = (level, name, len, old);
@@ -146,24 +212,33 @@ impl<'a> Changes<'a> {
 
     /// A buffer size: forced past the system's limit where the privilege is there; otherwise what
     /// the limit allows, with a note if that is less than asked for.
-    fn buffer(&mut self, name: c_int, force: c_int, size: u32) -> Result<Option<Refusal>, Refusal> {
+    fn buffer(&mut self, name: c_int, force: c_int, size: u32) -> Result<(), Refusal> {
         let size = c_int::try_from(size).unwrap_or(c_int::MAX);
-        if sys::setsockopt_int(self.fd, libc::SOL_SOCKET, force, size).is_ok() {
-            return Ok(None);
+        let value = size.to_ne_bytes();
+        if self.change(libc::SOL_SOCKET, force, name, &value).is_ok() {
+            return Ok(());
         }
         let refused = |errno| Refusal::because(Reason::OptionRefused, errno);
-        self.set(libc::SOL_SOCKET, name, &size.to_ne_bytes())
-            .map_err(refused)?;
+        self.set(libc::SOL_SOCKET, name, &value).map_err(refused)?;
         let got = sys::getsockopt_int(self.fd, libc::SOL_SOCKET, name).map_err(refused)?;
         // The kernel doubles what it is given (socket(7)).
-        Ok((got / 2 < size).then_some(Refusal::because(Reason::OptionRefused, Errno::PERM)))
+        if got / 2 < size {
+            self.capped.get_or_insert(Note {
+                level: libc::SOL_SOCKET,
+                option: name,
+                errno: Errno::PERM,
+            });
+        }
+        Ok(())
     }
 
     fn undo(&self) {
         for (level, name, len, old) in self.old[..self.count].iter().rev() {
             let value = match *name {
                 // A buffer size reads back doubled.
-                libc::SO_SNDBUF | libc::SO_RCVBUF if *level == libc::SOL_SOCKET => {
+                libc::SO_SNDBUF | libc::SO_RCVBUF | libc::SO_SNDBUFFORCE | libc::SO_RCVBUFFORCE
+                    if *level == libc::SOL_SOCKET =>
+                {
                     halved(*old)
                 }
                 _ => *old,
@@ -204,7 +279,10 @@ mod tests {
         }
     }
 
-    fn with_socket(options: &SocketOptions<'_>, check: impl FnOnce(&UdpSocket, Result<Option<Refusal>, Refusal>)) {
+    fn with_socket(
+        options: &SocketOptions<'_>,
+        check: impl FnOnce(&UdpSocket, Result<Applied, Refusal>),
+    ) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let key = key(SockType::Datagram);
         let request = Request {
@@ -230,7 +308,11 @@ mod tests {
             ..SocketOptions::default()
         };
         with_socket(&options, |socket, result| {
-            assert_eq!(result, Ok(None));
+            let applied = Applied {
+                count: 3,
+                capped: None,
+            };
+            assert_eq!(result, Ok(applied));
             assert_eq!(int(socket, libc::IPPROTO_IP, libc::IP_TOS), 34 << 2);
             assert_eq!(int(socket, libc::SOL_SOCKET, libc::SO_PRIORITY), 5);
             assert_eq!(int(socket, libc::IPPROTO_IP, libc::IP_TTL), 9);
@@ -272,6 +354,8 @@ mod tests {
             user_timeout_ms: Some(1),
             ..SocketOptions::default()
         };
-        with_socket(&options, |_, result| assert_eq!(result, Ok(None)));
+        with_socket(&options, |_, result| {
+            assert_eq!(result.map(|applied| applied.count), Ok(0));
+        });
     }
 }

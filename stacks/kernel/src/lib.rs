@@ -98,7 +98,7 @@ impl<'p> Instance<'p> {
             return Err(Refusal::new(reason).into());
         }
         let new = self.make(request, socket)?;
-        let limited = apply::apply(new.as_fd(), request, &self.options, self.def.congestion)?;
+        let applied = apply::apply(new.as_fd(), request, &self.options, self.def.congestion)?;
         let late = match socket.local() {
             None => None,
             Some(local) => match rustix::net::bind(&new, &local) {
@@ -111,9 +111,7 @@ impl<'p> Instance<'p> {
             },
         };
         socket.replace(new, placement)?;
-        if let Some(refusal) = limited {
-            socket.note(refusal);
-        }
+        applied.report(socket);
         match late {
             Some(local) => rebind(socket, &local),
             None => Ok(()),
@@ -144,20 +142,12 @@ impl Stack for Instance<'_> {
         }
     }
 
-    fn place(
-        &self,
-        request: &Request<'_>,
-        socket: &mut dyn Socket,
-    ) -> Result<Placed, PlaceError> {
+    fn place(&self, request: &Request<'_>, socket: &mut dyn Socket) -> Result<Placed, PlaceError> {
         let wanted = self.placement(request);
         if socket.placement() != wanted {
             self.replace(request, socket, wanted)?;
         } else {
-            let limited =
-                apply::apply(socket.fd(), request, &self.options, self.def.congestion)?;
-            if let Some(refusal) = limited {
-                socket.note(refusal);
-            }
+            apply::apply(socket.fd(), request, &self.options, self.def.congestion)?.report(socket);
         }
         Ok(Placed::Kernel)
     }
@@ -179,14 +169,20 @@ fn is_tcp(request: &Request<'_>) -> bool {
 
 /// Whether a socket that the program has made is already one of `protocol`.
 fn same_protocol(protocol: c_int, request: &Request<'_>) -> bool {
-    let plain = |p| if p == 0 && is_tcp(request) { libc::IPPROTO_TCP } else { p };
+    let plain = |p| {
+        if p == 0 && is_tcp(request) {
+            libc::IPPROTO_TCP
+        } else {
+            p
+        }
+    };
     plain(protocol) == plain(request.protocol)
 }
 
 fn new_socket(domain: c_int, kind: c_int, protocol: c_int) -> Result<OwnedFd, Errno> {
-    let protocol = u32::try_from(protocol).ok().and_then(|p| {
-        std::num::NonZeroU32::new(p).map(Protocol::from_raw)
-    });
+    let protocol = u32::try_from(protocol)
+        .ok()
+        .and_then(|p| std::num::NonZeroU32::new(p).map(Protocol::from_raw));
     rustix::net::socket_with(
         AddressFamily::from_raw(domain as u16),
         SocketType::from_raw(kind as u32),

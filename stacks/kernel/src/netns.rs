@@ -71,10 +71,16 @@ fn open(name: &str) -> Result<OwnedFd, Refusal> {
 }
 
 fn write_path(path: &mut [u8; PATH_MAX], name: &str) -> Option<usize> {
-    let prefix = if name.starts_with('/') { "" } else { "/run/netns/" };
+    let prefix = if name.starts_with('/') {
+        ""
+    } else {
+        "/run/netns/"
+    };
     let len = prefix.len() + name.len();
-    path.get_mut(..prefix.len())?.copy_from_slice(prefix.as_bytes());
-    path.get_mut(prefix.len()..len)?.copy_from_slice(name.as_bytes());
+    path.get_mut(..prefix.len())?
+        .copy_from_slice(prefix.as_bytes());
+    path.get_mut(prefix.len()..len)?
+        .copy_from_slice(name.as_bytes());
     Some(len)
 }
 
@@ -109,7 +115,9 @@ impl BlockedSignals {
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: the set is the one that `new` has read.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut())
+        };
     }
 }
 

@@ -1,0 +1,392 @@
+//! Every function that the library puts in front of libc's, and what it does: the table behind
+//! `docs/posix.md`. A test compares it with what the built library exports.
+
+/// Functions of one kind, that behave alike.
+pub struct Row {
+    /// Their symbols; the first names the manual page.
+    pub symbols: &'static [&'static str],
+    /// What they do for a managed socket.
+    pub managed: &'static str,
+    /// What they do for any other descriptor, or without one.
+    pub unmanaged: &'static str,
+}
+
+/// Functions of one subject.
+pub struct Group {
+    /// The subject.
+    pub title: &'static str,
+    /// Its functions.
+    pub rows: &'static [Row],
+}
+
+const ORIGINAL: &str = "original call";
+
+const fn row(
+    symbols: &'static [&'static str],
+    managed: &'static str,
+    unmanaged: &'static str,
+) -> Row {
+    Row {
+        symbols,
+        managed,
+        unmanaged,
+    }
+}
+
+/// All functions.
+pub const SURFACE: &[Group] = &[
+    Group {
+        title: "Sockets",
+        rows: &[
+            row(
+                &["socket", "__socket"],
+                "the kernel makes it; an Internet socket is *fresh* until its use binds it to a stack",
+                "other families are the kernel's for good, and counted",
+            ),
+            row(
+                &["socketpair"],
+                "as `socket`: the Internet families have none",
+                "original call, counted",
+            ),
+            row(
+                &["bind"],
+                "fresh stream socket, specific address: moved to the instance that has the address; \
+                 fresh datagram socket, specific address or port: bound to a stack (role `datagram`); then the original call",
+                ORIGINAL,
+            ),
+            row(
+                &["listen"],
+                "fresh stream socket: bound to a stack (role `listen`), then the original call",
+                "original call; a listener that was inherited is managed from then on",
+            ),
+            row(
+                &["accept", "accept4"],
+                "original call, timed if it blocks; the new socket has the listener's rule and stack",
+                "original call; an inherited Internet listener is managed from then on",
+            ),
+            row(
+                &["connect", "__connect"],
+                "fresh socket: bound to a stack (role `connect` or `datagram`), then the original call, timed; \
+                 ENETUNREACH if the rule forbids the kernel and no other stack carries it",
+                ORIGINAL,
+            ),
+            row(&["shutdown"], ORIGINAL, ORIGINAL),
+            row(&["getsockname"], ORIGINAL, ORIGINAL),
+            row(&["getpeername"], ORIGINAL, ORIGINAL),
+            row(
+                &["getsockopt"],
+                "original call; SO_ERROR tells when a connect that was under way has ended",
+                ORIGINAL,
+            ),
+            row(
+                &["setsockopt"],
+                "original call; on a fresh socket what was accepted is recorded and replayed on the stack that is chosen; \
+                 an option that cannot be replayed keeps the socket where it is",
+                ORIGINAL,
+            ),
+            row(&["sockatmark"], ORIGINAL, ORIGINAL),
+            row(&["isfdtype"], ORIGINAL, ORIGINAL),
+        ],
+    },
+    Group {
+        title: "Data",
+        rows: &[
+            row(
+                &["send", "__send"],
+                "original call, counted, timed if it blocks",
+                ORIGINAL,
+            ),
+            row(
+                &["sendto"],
+                "fresh datagram socket, or MSG_FASTOPEN: bound to a stack first; original call, counted, timed if it blocks",
+                ORIGINAL,
+            ),
+            row(
+                &["sendmsg"],
+                "as `sendto`",
+                "original call; a fresh socket that is passed on (SCM_RIGHTS) stays where it is",
+            ),
+            row(
+                &["sendmmsg", "__sendmmsg"],
+                "as `sendto`, by the first message",
+                ORIGINAL,
+            ),
+            row(
+                &["recv", "__recv", "__recv_chk"],
+                "original call, counted, timed if it blocks",
+                ORIGINAL,
+            ),
+            row(
+                &["recvfrom", "__recvfrom_chk"],
+                "original call, counted, timed if it blocks",
+                ORIGINAL,
+            ),
+            row(
+                &["recvmsg", "recvmmsg"],
+                "original call, counted, timed if it blocks",
+                "original call; Internet sockets that are received (SCM_RIGHTS) are managed from then on",
+            ),
+            row(
+                &["read", "__read", "__read_chk", "readv"],
+                "original call, counted, timed if it blocks",
+                ORIGINAL,
+            ),
+            row(
+                &["write", "__write", "writev"],
+                "original call, counted, timed if it blocks",
+                ORIGINAL,
+            ),
+            row(
+                &[
+                    "pread",
+                    "pread64",
+                    "__pread64",
+                    "__pread_chk",
+                    "__pread64_chk",
+                    "preadv",
+                    "preadv64",
+                    "preadv2",
+                    "preadv64v2",
+                ],
+                "original call (ESPIPE, but for `preadv2` at offset -1), counted",
+                ORIGINAL,
+            ),
+            row(
+                &[
+                    "pwrite",
+                    "pwrite64",
+                    "__pwrite64",
+                    "pwritev",
+                    "pwritev64",
+                    "pwritev2",
+                    "pwritev64v2",
+                ],
+                "original call (ESPIPE, but for `pwritev2` at offset -1), counted",
+                ORIGINAL,
+            ),
+            row(
+                &["sendfile", "sendfile64"],
+                "original call, counted for the socket that is written to",
+                ORIGINAL,
+            ),
+            row(
+                &["splice"],
+                "original call, counted for the socket at either end",
+                ORIGINAL,
+            ),
+            row(&["tee", "vmsplice"], "original call (pipes only)", ORIGINAL),
+        ],
+    },
+    Group {
+        title: "Descriptors",
+        rows: &[
+            row(
+                &["close", "__close"],
+                "forgotten, then the original call",
+                ORIGINAL,
+            ),
+            row(
+                &["closefrom", "close_range"],
+                "those in the range are forgotten (not with CLOSE_RANGE_CLOEXEC), then the original call",
+                ORIGINAL,
+            ),
+            row(
+                &["dup", "dup2", "__dup2", "dup3"],
+                "original call; the new number names the same socket, and follows it to a stack",
+                ORIGINAL,
+            ),
+            row(
+                &["fcntl", "__fcntl", "fcntl64"],
+                "original call; F_DUPFD as `dup`, F_SETFL keeps track of O_NONBLOCK",
+                ORIGINAL,
+            ),
+            row(
+                &["ioctl"],
+                "original call; FIONBIO keeps track of O_NONBLOCK",
+                ORIGINAL,
+            ),
+            row(
+                &[
+                    "fstat",
+                    "fstat64",
+                    "__fxstat",
+                    "__fxstat64",
+                    "fstatat",
+                    "fstatat64",
+                    "statx",
+                ],
+                "original call: the descriptor is a kernel socket",
+                ORIGINAL,
+            ),
+        ],
+    },
+    Group {
+        title: "Readiness",
+        rows: &[
+            row(
+                &["poll", "__poll", "__poll_chk"],
+                "original call; a wait for one socket alone is timed as a blocking call on it",
+                ORIGINAL,
+            ),
+            row(&["ppoll", "__ppoll_chk"], ORIGINAL, ORIGINAL),
+            row(&["select", "__select", "pselect"], ORIGINAL, ORIGINAL),
+            row(
+                &["epoll_create", "epoll_create1"],
+                "the instance is the kernel's own, and known",
+                "the same",
+            ),
+            row(
+                &["epoll_ctl"],
+                "original call; the registration of a fresh socket is remembered, and renewed when another kernel socket takes its place",
+                ORIGINAL,
+            ),
+            row(
+                &["epoll_wait", "epoll_pwait", "epoll_pwait2"],
+                ORIGINAL,
+                ORIGINAL,
+            ),
+        ],
+    },
+    Group {
+        title: "Processes",
+        rows: &[
+            row(
+                &["fork", "__fork", "_Fork", "daemon"],
+                "sockets that are still fresh may be shared from then on and stay where they are; all others go on in both processes",
+                "original call",
+            ),
+            row(
+                &["vfork", "__vfork"],
+                "the system call; the child leaves the parent's tables alone",
+                "the same",
+            ),
+            row(
+                &["posix_spawn", "posix_spawnp"],
+                "sockets without close-on-exec are inherited, on the kernel",
+                "the preload is put back into an environment that lacks LD_PRELOAD, unless it says DMM_PRELOAD=off",
+            ),
+            row(
+                &[
+                    "execve", "execv", "execvp", "execvpe", "execl", "execlp", "execle", "fexecve",
+                    "execveat",
+                ],
+                "as `posix_spawn`",
+                "as `posix_spawn`",
+            ),
+            row(
+                &[
+                    "setuid",
+                    "seteuid",
+                    "setreuid",
+                    "setresuid",
+                    "setfsuid",
+                    "setgid",
+                    "setegid",
+                    "setregid",
+                    "setresgid",
+                    "setfsgid",
+                    "setgroups",
+                ],
+                "sockets stay; rules with `user` see the new effective user at the next selection",
+                ORIGINAL,
+            ),
+            row(
+                &["setns", "unshare"],
+                "sockets stay in their namespace; new ones are of the new one",
+                ORIGINAL,
+            ),
+        ],
+    },
+    Group {
+        title: "Streams",
+        rows: &[
+            row(
+                &["fdopen", "_IO_fdopen"],
+                "original call; what goes through the stream is not counted",
+                ORIGINAL,
+            ),
+            row(
+                &["fclose", "_IO_fclose", "freopen", "freopen64"],
+                "the descriptor is forgotten, then the original call",
+                ORIGINAL,
+            ),
+            row(
+                &["dprintf", "__dprintf_chk", "vdprintf", "__vdprintf_chk"],
+                "original call, counted",
+                ORIGINAL,
+            ),
+        ],
+    },
+    Group {
+        title: "Names",
+        rows: &[row(
+            &[
+                "getaddrinfo",
+                "getnameinfo",
+                "gethostbyname",
+                "gethostbyname2",
+                "gethostbyaddr",
+                "gethostbyname_r",
+                "gethostbyname2_r",
+                "gethostbyaddr_r",
+            ],
+            "no descriptor",
+            "looked up in the network namespace that the policy has datagrams to the name server (port 53) go to; \
+             else the original call. Signals wait while the thread is in another namespace",
+        )],
+    },
+    Group {
+        title: "By number",
+        rows: &[row(
+            &["syscall"],
+            "socket, socketpair, bind, listen, accept, accept4, connect, setsockopt, sendto, sendmsg, sendmmsg, \
+             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve: as the function of that name",
+            ORIGINAL,
+        )],
+    },
+];
+
+/// The table in Markdown: `docs/posix.md`.
+pub fn markdown() -> String {
+    use std::fmt::Write;
+
+    let mut text = String::from(INTRODUCTION);
+    for group in SURFACE {
+        // Writing to a `String` does not fail.
+        let _ = write!(
+            text,
+            "\n## {}\n\n| function | on a managed socket | on anything else |\n|---|---|---|\n",
+            group.title
+        );
+        for row in group.rows {
+            let symbols: Vec<String> = row.symbols.iter().map(|s| format!("`{s}`")).collect();
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} |",
+                symbols.join(" "),
+                row.managed,
+                row.unmanaged
+            );
+        }
+    }
+    text
+}
+
+const INTRODUCTION: &str = "\
+# The POSIX surface
+
+Made by `cargo run -p dmm-posix --example surface > docs/posix.md` from `posix-compat/examples/surface/table.rs`; the
+tests check that this file is current and that the library exports these symbols and no others.
+
+*Managed* is a socket of the Internet families that the program has made, accepted, inherited or received; it
+is *fresh* until `connect`, `listen`, a datagram or a `bind` that decides binds it to a stack instance. *Anything
+else* are files, pipes, Unix and netlink sockets, and descriptors that DMM does not know. *Original call* is libc's
+function, with its cancellation points and its `errno`.
+
+What does not go through these symbols (system calls made by `syscall` instructions in the program, io_uring,
+glibc's own use of sockets for names) reaches the kernel's socket directly and works as without DMM; it is
+only not looked up, or not counted.
+
+*Timed* calls go into the histograms of `dmm hist`: every `connect` and blocking `accept`; of the other blocking
+calls a process's first 256 and then one in 16.
+";
