@@ -57,8 +57,8 @@ pub struct Details {
     pub options: OptionLog,
     watches: [Watch; MAX_WATCHES],
     watched: usize,
-    /// Whether it was given a local address.
-    pub bound: bool,
+    /// What shutdown(2) was called with: 1 for reading, 2 for writing.
+    pub shut: u8,
     /// The network namespace and protocol it has been moved to already, as a hash; 0 for none.
     pub placement: u64,
     /// When a connect that is under way was begun (CLOCK_MONOTONIC, ns); 0 for none.
@@ -76,7 +76,7 @@ impl Details {
             data: 0,
         }; MAX_WATCHES],
         watched: 0,
-        bound: false,
+        shut: 0,
         placement: 0,
         connecting_since: 0,
     };
@@ -84,7 +84,7 @@ impl Details {
     fn clear(&mut self) {
         self.options.clear();
         self.watched = 0;
-        self.bound = false;
+        self.shut = 0;
         self.placement = 0;
         self.connecting_since = 0;
     }
@@ -96,9 +96,8 @@ impl Details {
 
     /// Notes a registration, or a change of one; `false` when there is no room.
     pub fn watch(&mut self, new: Watch) -> bool {
-        let same = |w: &Watch| {
-            w.fd == new.fd && w.epoll == new.epoll && w.generation == new.generation
-        };
+        let same =
+            |w: &Watch| w.fd == new.fd && w.epoll == new.epoll && w.generation == new.generation;
         if let Some(old) = self.watches[..self.watched].iter_mut().find(|w| same(w)) {
             *old = new;
             return true;
@@ -183,12 +182,9 @@ impl Fresh {
 
     /// From now on the kernel socket under the descriptor must not be replaced, for `reason`.
     pub fn pin(&self, reason: Reason) {
-        let _ = self.pinned.compare_exchange(
-            0,
-            reason as u32,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _ =
+            self.pinned
+                .compare_exchange(0, reason as u32, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Why the kernel socket must not be replaced, if so. `pid` and `forks` are the process's now.

@@ -158,7 +158,10 @@ fn is_unreplayable(level: c_int, name: c_int) -> bool {
                 | libc::TCP_REPAIR_OPTIONS
                 | libc::TCP_QUEUE_SEQ
         ),
-        libc::IPPROTO_IP | libc::IPPROTO_IPV6 | libc::SOL_RAW | libc::IPPROTO_UDP
+        libc::IPPROTO_IP
+        | libc::IPPROTO_IPV6
+        | libc::SOL_RAW
+        | libc::IPPROTO_UDP
         | libc::IPPROTO_ICMPV6 => false,
         // Levels that are not known here (netfilter's, SCTP's) may hold pointers.
         _ => true,
@@ -191,9 +194,12 @@ mod tests {
         let mut log = OptionLog::new();
         let one = 1i32.to_ne_bytes();
         let two = 2i32.to_ne_bytes();
-        log.record(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &one).unwrap();
-        log.record(libc::IPPROTO_TCP, libc::TCP_NODELAY, &one).unwrap();
-        log.record(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &two).unwrap();
+        log.record(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &one)
+            .unwrap();
+        log.record(libc::IPPROTO_TCP, libc::TCP_NODELAY, &one)
+            .unwrap();
+        log.record(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &two)
+            .unwrap();
         let seen: Vec<_> = log.iter().map(|o| (o.name, o.value.to_vec())).collect();
         assert_eq!(
             seen,
@@ -233,7 +239,11 @@ mod tests {
         assert_eq!(usize::from(pushed), CAPACITY / (HEADER + 12));
         assert_eq!(log.iter().count(), usize::from(pushed));
         assert_eq!(
-            log.record(libc::IPPROTO_IP, libc::IP_TTL, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            log.record(
+                libc::IPPROTO_IP,
+                libc::IP_TTL,
+                &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+            ),
             Err(NotRecorded::Full)
         );
     }

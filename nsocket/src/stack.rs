@@ -139,11 +139,7 @@ pub trait Stack {
     fn admit(&self, request: &Request<'_>) -> Result<(), Refusal>;
 
     /// Binds the socket to the instance.
-    fn place(
-        &self,
-        request: &Request<'_>,
-        socket: &mut dyn Socket,
-    ) -> Result<Placed, PlaceError>;
+    fn place(&self, request: &Request<'_>, socket: &mut dyn Socket) -> Result<Placed, PlaceError>;
 }
 
 /// How a walk down a preference list ended.
@@ -230,7 +226,11 @@ mod tests {
         fn note(&mut self, _: Note) {}
     }
 
-    struct Fixed(&'static str, Result<(), Refusal>, Result<Placed, PlaceError>);
+    struct Fixed(
+        &'static str,
+        Result<(), Refusal>,
+        Result<Placed, PlaceError>,
+    );
 
     impl Stack for Fixed {
         fn name(&self) -> &str {

@@ -49,6 +49,8 @@ impl Entry {
     pub const LISTENING: u8 = 1 << 2;
     /// Flag: a datagram socket.
     pub const DATAGRAM: u8 = 1 << 3;
+    /// Flag: MPTCP where the program has asked for TCP, and is told so.
+    pub const DISGUISED: u8 = 1 << 4;
 
     const FLAGS: u64 = 0xff << 8;
 
@@ -180,7 +182,10 @@ impl Table {
 
     /// The managed descriptors in `range`, ascending.
     pub fn managed(&self, first: u32, last: u32) -> impl Iterator<Item = (i32, Entry)> + '_ {
-        let end = self.high.load(Ordering::Relaxed).min(last.saturating_add(1));
+        let end = self
+            .high
+            .load(Ordering::Relaxed)
+            .min(last.saturating_add(1));
         (first..end)
             .map(|fd| (fd as i32, self.load(fd as i32)))
             .filter(|(_, entry)| !entry.is_unmanaged())
@@ -228,6 +233,9 @@ mod tests {
         TABLE.set_flag(205, Entry::NONBLOCKING, false);
         assert!(!TABLE.load(205).has(Entry::NONBLOCKING));
         TABLE.set_flag(206, Entry::NONBLOCKING, true);
-        assert!(TABLE.load(206).is_unmanaged(), "a flag does not make a socket");
+        assert!(
+            TABLE.load(206).is_unmanaged(),
+            "a flag does not make a socket"
+        );
     }
 }

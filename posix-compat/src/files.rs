@@ -27,7 +27,8 @@ pub(crate) fn read_all(path: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
     if size > limit {
         return Err(Errno::FBIG);
     }
-    let mut bytes = vec![0; size + 1];
+    // Files of /proc say that they are empty.
+    let mut bytes = vec![0; size.max(4095) + 1];
     let mut len = 0;
     loop {
         match rustix::io::read(&file, &mut bytes[len..]) {

@@ -2,6 +2,7 @@
 //! result recorded.
 
 mod descriptor;
+mod watches;
 
 use std::ffi::c_int;
 use std::net::SocketAddr;
@@ -40,18 +41,31 @@ pub(crate) fn bind_to_stack(
     guarded(|| settle(fd, role, remote))
 }
 
-/// The program is about to bind a fresh stream socket to a specific address. If the address may
-/// belong to another kernel instance (in a namespace), the socket goes there now; which rule has it
-/// in the end is decided by `listen` or `connect`.
+/// The program is about to bind a fresh socket to an address that does not decide yet: a stream
+/// socket, or a datagram socket at the wildcard address. If another kernel instance (in a namespace)
+/// would get it as things stand, it goes there now, so that the address and the port are that
+/// instance's; which rule has it in the end is decided by `listen`, `connect`, or the first datagram.
 pub(crate) fn prepare_bind(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
     policy::refresh();
     guarded(|| move_for_bind(fd, local))
 }
 
-/// A datagram socket is about to be bound to an address: that decides.
+/// A datagram socket is about to be bound to a specific address: that decides.
 pub(crate) fn bind_datagram(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
     policy::refresh();
     guarded(|| settle_with_local(fd, Role::Datagram, Some(local), None))
+}
+
+/// A datagram socket is about to receive: one that can (it has a port) is a server's, and its local
+/// address is all that a rule can go by.
+pub(crate) fn receive_datagrams(fd: c_int) -> Result<(), c_int> {
+    policy::refresh();
+    guarded(|| match fresh_socket(fd) {
+        Some((entry, fresh)) if Descriptor::new(fd, entry, fresh).bound_address().is_some() => {
+            settle(fd, Role::Datagram, None)
+        }
+        _ => Ok(()),
+    })
 }
 
 /// Writes into a record that the socket is on the kernel as the process got it.
@@ -332,10 +346,10 @@ fn move_for_bind(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
     };
     let mut descriptor = Descriptor::new(fd, entry, fresh);
     // With a port it is most likely a server; without, a client that chooses its address.
-    let role = if local.port() == 0 {
-        Role::Connect
-    } else {
-        Role::Listen
+    let role = match (entry.has(Entry::DATAGRAM), local.port()) {
+        (true, _) => Role::Datagram,
+        (false, 0) => Role::Connect,
+        (false, _) => Role::Listen,
     };
     let key = key(fresh, role, Some(local), None);
     policy::with(|live| {

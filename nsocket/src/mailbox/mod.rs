@@ -66,7 +66,9 @@ fn checksum(bytes: &[u8]) -> u64 {
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3).rotate_left(29);
+        hash = (hash ^ u64::from_le_bytes(word))
+            .wrapping_mul(0x0100_0000_01b3)
+            .rotate_left(29);
     }
     hash
 }
@@ -87,12 +89,16 @@ impl MailboxPath {
         let hash = policy.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let mut path = Self { bytes: [0; Self::CAPACITY] };
+        let mut path = Self {
+            bytes: [0; Self::CAPACITY],
+        };
         let mut len = 0;
         let mut push = |part: &[u8]| {
             let end = len + part.len();
             // The last byte stays zero.
-            path.bytes[..Self::CAPACITY - 1].get_mut(len..end)?.copy_from_slice(part);
+            path.bytes[..Self::CAPACITY - 1]
+                .get_mut(len..end)?
+                .copy_from_slice(part);
             len = end;
             Some(())
         };
@@ -168,12 +174,20 @@ mod tests {
         assert_eq!(reader.poll(0, &mut buffer), Poll::Unchanged);
         writer.post(b"first", 11).unwrap();
         writer.post(b"second one", 22).unwrap();
-        let Poll::New { number, text_hash, len } = reader.poll(0, &mut buffer) else {
+        let Poll::New {
+            number,
+            text_hash,
+            len,
+        } = reader.poll(0, &mut buffer)
+        else {
             panic!("nothing arrived")
         };
         assert_eq!((&buffer[..len], text_hash), (&b"second one"[..], 22));
         assert_eq!(reader.poll(number, &mut buffer), Poll::Unchanged);
-        assert_eq!(reader.poll(0, &mut buffer[..3]), Poll::BufferTooSmall { needed: 10 });
+        assert_eq!(
+            reader.poll(0, &mut buffer[..3]),
+            Poll::BufferTooSmall { needed: 10 }
+        );
         assert!(reader.is_current(&path));
         std::fs::remove_file(path.as_c_str().to_str().unwrap()).unwrap();
         assert!(!reader.is_current(&path));
@@ -214,7 +228,12 @@ mod tests {
             let mut buffer = vec![0; 1 << 16];
             let (mut last, mut seen) = (0, 0);
             while !done.load(Relaxed) {
-                if let Poll::New { number, text_hash, len } = reader.poll(last, &mut buffer) {
+                if let Poll::New {
+                    number,
+                    text_hash,
+                    len,
+                } = reader.poll(last, &mut buffer)
+                {
                     assert!(number > last);
                     assert!(buffer[..len].iter().all(|byte| *byte == text_hash as u8));
                     last = number;

@@ -76,7 +76,11 @@ impl Mailbox {
             )
         }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
-        let mailbox = Self { base, device: stat.st_dev, inode: stat.st_ino };
+        let mailbox = Self {
+            base,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
         // SAFETY: the range is the mapping just made. Access comes last, so that mlockall does not
         // fill the holes of the file.
         unsafe {
@@ -121,7 +125,11 @@ impl Mailbox {
             self.copy(slot_offset(number), target);
             fence(Acquire);
             if slot.number.load(Relaxed) == number && checksum(target) == sum {
-                return Poll::New { number, text_hash, len };
+                return Poll::New {
+                    number,
+                    text_hash,
+                    len,
+                };
             }
         }
         Poll::Unchanged
@@ -168,7 +176,9 @@ impl Drop for Mailbox {
 
 impl std::fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mailbox").field("newest", &self.newest()).finish_non_exhaustive()
+        f.debug_struct("Mailbox")
+            .field("newest", &self.newest())
+            .finish_non_exhaustive()
     }
 }
 

@@ -59,7 +59,10 @@ impl MailboxWriter {
                 write_all(&file, &[0; HEADER_BYTES], 0)?;
             }
             if stat.st_size == 0 || stat.st_size == FILE_BYTES as i64 {
-                let writer = Self { header: map_header(&file)?, file };
+                let writer = Self {
+                    header: map_header(&file)?,
+                    file,
+                };
                 if writer.prepare(stat.st_size == 0) {
                     rustix::fs::flock(&writer.file, FlockOperation::Unlock)?;
                     return Ok(writer);

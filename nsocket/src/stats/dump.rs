@@ -18,15 +18,16 @@ use super::segment::{Segment, place};
 const PIECE: usize = 1024;
 
 impl Segment {
-    /// Writes a copy. An existing file is replaced in place; a symbolic link is not followed.
+    /// Writes a copy to a new file. Holes stay holes.
     ///
     /// # Errors
     ///
-    /// Those of open(2), ftruncate(2) and pwrite(2).
+    /// Those of open(2) (`EXIST`: a file that is there is not touched: in a directory that others may
+    /// write to, it could be theirs), ftruncate(2) and pwrite(2).
     pub fn dump(&self, path: &CStr) -> Result<(), Errno> {
         let file = rustix::fs::open(
             path,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             Mode::RUSR | Mode::WUSR,
         )?;
         self.add(Counter::HistogramDumps, 1);

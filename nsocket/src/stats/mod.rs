@@ -33,9 +33,7 @@ pub use histogram::{
 };
 pub use path::{DEFAULT_DIR, pid_of_file_name};
 pub use process::start_ticks_in;
-pub use record::{
-    Opened, OptionRefusal, PassedOver, Selected, Socket, SocketRole, SocketState,
-};
+pub use record::{Opened, OptionRefusal, PassedOver, Selected, Socket, SocketRole, SocketState};
 pub use segment::{ClassName, CreateInfo, RuleName, Segment, SeriesId, StackName};
 pub use snapshot::{
     HistogramInfo, Name, PassedInfo, PolicyInfo, RefusedInfo, RuleInfo, SeriesInfo, Snapshot,

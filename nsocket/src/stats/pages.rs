@@ -69,7 +69,12 @@ impl Pages {
             )
         }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::NOMEM)?;
-        let pages = Self { base, len, sockets, page: page_size() };
+        let pages = Self {
+            base,
+            len,
+            sockets,
+            page: page_size(),
+        };
         // SAFETY: the range is the mapping just made; nothing refers into it yet.
         unsafe {
             let start = base.as_ptr().cast();
@@ -79,13 +84,19 @@ impl Pages {
             let _ = rustix::mm::madvise(start, len, Advice::LinuxDontDump);
             let _ = rustix::mm::madvise(start, len, Advice::LinuxNoHugepage);
         }
-        if pages.populate(0, size_of::<Header>()) { Ok(pages) } else { Err(Errno::NOSPC) }
+        if pages.populate(0, size_of::<Header>()) {
+            Ok(pages)
+        } else {
+            Err(Errno::NOSPC)
+        }
     }
 
     /// Backs a range of the mapping with memory. After `true` a write to it cannot fail.
     pub(super) fn populate(&self, offset: usize, len: usize) -> bool {
         let start = offset & !(self.page - 1);
-        let end = (offset + len).next_multiple_of(self.page).min(self.len.next_multiple_of(self.page));
+        let end = (offset + len)
+            .next_multiple_of(self.page)
+            .min(self.len.next_multiple_of(self.page));
         if start >= end {
             return false;
         }
@@ -185,5 +196,9 @@ impl Drop for Pages {
 fn page_size() -> usize {
     // SAFETY: getauxval has no preconditions and keeps no state.
     let size = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
-    if size.is_power_of_two() { size } else { super::layout::PAGE }
+    if size.is_power_of_two() {
+        size
+    } else {
+        super::layout::PAGE
+    }
 }

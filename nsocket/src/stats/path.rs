@@ -30,7 +30,10 @@ impl SegmentPath {
     pub(super) fn random(dir: &CStr, pid: u32) -> Result<Self, Errno> {
         let mut random = [0; 4];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-        let mut path = Self { bytes: [0; CAPACITY], len: 0 };
+        let mut path = Self {
+            bytes: [0; CAPACITY],
+            len: 0,
+        };
         path.push(dir.to_bytes())?;
         path.push(b"/dmm.")?;
         path.push_decimal(pid)?;
@@ -87,7 +90,14 @@ mod tests {
 
     #[test]
     fn other_files_are_not_segments() {
-        for name in ["dmm.1", "dmm.x.01234567", "dmm.1.0123456", "dmm.1.0123456z", "dmm.+1.01234567", "sem.x"] {
+        for name in [
+            "dmm.1",
+            "dmm.x.01234567",
+            "dmm.1.0123456",
+            "dmm.1.0123456z",
+            "dmm.+1.01234567",
+            "sem.x",
+        ] {
             assert_eq!(pid_of_file_name(name), None, "{name}");
         }
     }

@@ -4,7 +4,10 @@ use rustix::fs::{Mode, OFlags};
 
 /// `CLOCK_REALTIME`, in nanoseconds since the epoch. Through the vDSO.
 pub(super) fn realtime_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is a valid place for the result; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()

@@ -181,7 +181,9 @@ impl<'a> Socket<'a> {
             record.role.store(selected.role as u16, Relaxed);
             record.rule.store(selected.rule.0, Relaxed);
             record.stack.store(selected.stack.0, Relaxed);
-            record.class.store(selected.class.map_or(0, |class| class.0), Relaxed);
+            record
+                .class
+                .store(selected.class.map_or(0, |class| class.0), Relaxed);
             record.policy_hash.store(selected.policy_hash, Relaxed);
             record.series.store(series.0, Relaxed);
             record.trail_len.store(clamp(selected.trail.len()), Relaxed);
@@ -191,7 +193,9 @@ impl<'a> Socket<'a> {
                 place.errno.store(passed.errno, Relaxed);
             }
             record.applied.store(selected.options_applied, Relaxed);
-            record.refused_len.store(clamp(selected.options_refused.len()), Relaxed);
+            record
+                .refused_len
+                .store(clamp(selected.options_refused.len()), Relaxed);
             for (place, refused) in record.refused.iter().zip(selected.options_refused) {
                 place.level.store(refused.level as u16, Relaxed);
                 place.option.store(refused.option as u16, Relaxed);
@@ -244,12 +248,18 @@ impl<'a> Socket<'a> {
             _ => 0,
         };
         let trail: [u16; TRAIL] = std::array::from_fn(|i| {
-            other.stack_in(self.segment, other.record.trail[i].stack.load(Relaxed)).0
+            other
+                .stack_in(self.segment, other.record.trail[i].stack.load(Relaxed))
+                .0
         });
         self.copy(other, |record| {
             record.rule.store(rule.map_or(0, |rule| rule.0), Relaxed);
-            record.stack.store(stack.map_or(0, |stack| stack.0), Relaxed);
-            record.class.store(class.map_or(0, |class| class.0), Relaxed);
+            record
+                .stack
+                .store(stack.map_or(0, |stack| stack.0), Relaxed);
+            record
+                .class
+                .store(class.map_or(0, |class| class.0), Relaxed);
             record.series.store(series, Relaxed);
             for (place, stack) in record.trail.iter().zip(trail) {
                 place.stack.store(stack, Relaxed);
@@ -279,7 +289,8 @@ impl<'a> Socket<'a> {
         if let Some(series) = self.series() {
             self.segment.count(series, SeriesCounter::Connects, 1);
             if let Some(ns) = connect_ns {
-                self.segment.record_time(series, super::HistogramKind::Connect, ns);
+                self.segment
+                    .record_time(series, super::HistogramKind::Connect, ns);
             }
         }
     }
@@ -295,7 +306,11 @@ impl<'a> Socket<'a> {
     /// A datagram socket has got, or lost, its default peer. No connection is counted.
     pub fn peer(self, remote: Option<SocketAddr>) {
         self.update(|record| {
-            let state = if remote.is_some() { SocketState::Connected } else { SocketState::Bound };
+            let state = if remote.is_some() {
+                SocketState::Connected
+            } else {
+                SocketState::Bound
+            };
             record.state.store(state as u16, Relaxed);
             store_address(&record.remote, remote);
         });
@@ -346,7 +361,8 @@ impl<'a> Socket<'a> {
         if let Some(series) = self.series() {
             self.segment.count(series, SeriesCounter::Closes, 1);
             self.segment.count(series, SeriesCounter::BytesSent, sent);
-            self.segment.count(series, SeriesCounter::BytesReceived, received);
+            self.segment
+                .count(series, SeriesCounter::BytesReceived, received);
         }
     }
 
@@ -362,7 +378,12 @@ impl<'a> Socket<'a> {
 
     fn clear(self) {
         let record = self.record;
-        for word in [&record.inode, &record.created, &record.policy_hash, &record.connect_time] {
+        for word in [
+            &record.inode,
+            &record.created,
+            &record.policy_hash,
+            &record.connect_time,
+        ] {
             word.store(0, Relaxed);
         }
         for half in [
@@ -434,11 +455,16 @@ impl<'a> Socket<'a> {
     }
 
     /// The numbers that this record's names have in another segment.
-    fn names_in(self, target: &Segment) -> (Option<RuleName>, Option<StackName>, Option<ClassName>) {
+    fn names_in(
+        self,
+        target: &Segment,
+    ) -> (Option<RuleName>, Option<StackName>, Option<ClassName>) {
         if self.record.role.load(Acquire) == 0 {
             return (None, None, None);
         }
-        let rule = self.segment.copy_rule(self.record.rule.load(Relaxed), target);
+        let rule = self
+            .segment
+            .copy_rule(self.record.rule.load(Relaxed), target);
         let stack = self.stack_in(target, self.record.stack.load(Relaxed));
         let class = match self.record.class.load(Relaxed) {
             0 => None,
@@ -454,7 +480,9 @@ impl<'a> Socket<'a> {
 
 impl std::fmt::Debug for Socket<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("fd", &self.fd).finish_non_exhaustive()
+        f.debug_struct("Socket")
+            .field("fd", &self.fd)
+            .finish_non_exhaustive()
     }
 }
 
@@ -469,7 +497,9 @@ fn store_address(place: &Address, address: Option<SocketAddr>) {
         Some(IpAddr::V6(ip)) => (6, (u128::from(ip) >> 64) as u64, u128::from(ip) as u64),
     };
     place.kind.store(kind, Relaxed);
-    place.port.store(address.map_or(0, |address| address.port()), Relaxed);
+    place
+        .port
+        .store(address.map_or(0, |address| address.port()), Relaxed);
     let scope = match address {
         Some(SocketAddr::V6(address)) => address.scope_id(),
         _ => 0,
@@ -486,7 +516,12 @@ pub(super) fn load_address(place: &Address) -> Option<SocketAddr> {
         4 => Some(SocketAddr::from((Ipv4Addr::from(low as u32), port))),
         6 => {
             let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-            Some(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, place.scope.load(Relaxed))))
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                ip,
+                port,
+                0,
+                place.scope.load(Relaxed),
+            )))
         }
         _ => None,
     }

@@ -1,8 +1,8 @@
 //! The writer's side: a process's own segment.
 
 use std::ffi::CStr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rustix::io::Errno;
 
@@ -15,8 +15,8 @@ use super::layout::{
 use super::names::{self, OTHER, OTHER_NAME};
 use super::pages::Pages;
 use super::path::SegmentPath;
-use super::record::Socket;
 use super::process;
+use super::record::Socket;
 use super::text::{bytes_equal, copy_bytes, store_bytes};
 
 const RULE_BYTES: usize = 128;
@@ -76,7 +76,10 @@ impl Segment {
     /// is no memory for the first pages (or no `MADV_POPULATE_WRITE`). The program then runs
     /// without statistics.
     pub fn create(info: &CreateInfo<'_>) -> Result<Self, Errno> {
-        let pid = rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
+        let pid = rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .cast_unsigned();
         let sockets = socket_limit();
         let mut attempts = 0;
         let (path, pages) = loop {
@@ -98,12 +101,20 @@ impl Segment {
     fn fill_in(&self, info: &CreateInfo<'_>) -> bool {
         let header = self.pages.header();
         header.version.store(VERSION, Relaxed);
-        header.total_bytes.store(total_bytes(self.pages.sockets()) as u64, Relaxed);
+        header
+            .total_bytes
+            .store(total_bytes(self.pages.sockets()) as u64, Relaxed);
         header.sockets.store(self.pages.sockets(), Relaxed);
-        header.flags.store(if info.keep { FLAG_KEEP } else { 0 }, Relaxed);
+        header
+            .flags
+            .store(if info.keep { FLAG_KEEP } else { 0 }, Relaxed);
         header.pid.store(self.pid, Relaxed);
-        header.uid.store(rustix::process::geteuid().as_raw(), Relaxed);
-        header.start_ticks.store(process::own_start_ticks().unwrap_or(0), Relaxed);
+        header
+            .uid
+            .store(rustix::process::geteuid().as_raw(), Relaxed);
+        header
+            .start_ticks
+            .store(process::own_start_ticks().unwrap_or(0), Relaxed);
         header.created.store(process::realtime_ns(), Relaxed);
         header.run_id.set(info.run_id);
         header.program.set(info.program);
@@ -150,10 +161,18 @@ impl Segment {
     /// To be called at an orderly exit of the process: notes the time, and removes the file unless
     /// it is [kept](Self::is_kept). Does nothing in a child that has not made its own segment.
     pub fn finish(&self) {
-        if rustix::process::getpid().as_raw_nonzero().get().cast_unsigned() != self.pid {
+        if rustix::process::getpid()
+            .as_raw_nonzero()
+            .get()
+            .cast_unsigned()
+            != self.pid
+        {
             return;
         }
-        self.pages.header().ended.store(process::realtime_ns(), Relaxed);
+        self.pages
+            .header()
+            .ended
+            .store(process::realtime_ns(), Relaxed);
         if !self.is_kept() {
             self.unlink();
         }
@@ -197,12 +216,13 @@ impl Segment {
             },
             |slot| {
                 let rule = self.pages.rule(slot);
-                self.populate_first(rule, slot, RULES).then(|| {
-                    store_bytes(&rule.bytes, bytes);
-                    rule.line.store(line, Relaxed);
-                    rule.len.store(bytes.len() as u32, Relaxed);
-                })
-                .is_some()
+                self.populate_first(rule, slot, RULES)
+                    .then(|| {
+                        store_bytes(&rule.bytes, bytes);
+                        rule.line.store(line, Relaxed);
+                        rule.len.store(bytes.len() as u32, Relaxed);
+                    })
+                    .is_some()
             },
         );
         RuleName(self.or_other(slot, Counter::NamesOverflowed))
@@ -270,9 +290,7 @@ impl Segment {
         let head = &self.pages.series(slot).histograms[kind as usize];
         let bucket = bucket_of(ns);
         let page = 1 << (bucket * size_of::<u64>() / PAGE);
-        if head.pages_ready.load(Relaxed) & page == 0
-            && !self.populate_bucket(slot, kind, bucket)
-        {
+        if head.pages_ready.load(Relaxed) & page == 0 && !self.populate_bucket(slot, kind, bucket) {
             self.add(Counter::SamplesLost, 1);
             return;
         }
@@ -296,7 +314,11 @@ impl Segment {
         if record.is_none() {
             self.add(Counter::SocketsUnrecorded, 1);
         }
-        Some(Socket { segment: self, record: record?, fd: fd.cast_unsigned() })
+        Some(Socket {
+            segment: self,
+            record: record?,
+            fd: fd.cast_unsigned(),
+        })
     }
 
     /// The record of a descriptor if there has ever been one near it: for the data path, which
@@ -305,13 +327,22 @@ impl Segment {
     pub fn existing_socket(&self, fd: i32) -> Option<Socket<'_>> {
         let fd = u32::try_from(fd).ok()?;
         let record = self.chunk_ready(fd).then(|| self.pages.record(fd))??;
-        Some(Socket { segment: self, record, fd })
+        Some(Socket {
+            segment: self,
+            record,
+            fd,
+        })
     }
 
     /// Takes over the records of a parent's segment after fork, for all descriptors for which
     /// `held` says that the child still has them. Byte counts start at zero.
     pub fn inherit(&self, parent: &Self, held: impl Fn(i32) -> bool) {
-        let used = parent.pages.header().sockets_used.load(Relaxed).min(parent.pages.sockets());
+        let used = parent
+            .pages
+            .header()
+            .sockets_used
+            .load(Relaxed)
+            .min(parent.pages.sockets());
         let mut fd = 0;
         while fd < used {
             if !parent.chunk_ready(fd) {
@@ -390,17 +421,19 @@ impl Segment {
     }
 
     fn or_other(&self, slot: Option<usize>, overflow: Counter) -> u16 {
-        slot.and_then(|slot| u16::try_from(slot).ok()).unwrap_or_else(|| {
-            self.add(overflow, 1);
-            OTHER
-        })
+        slot.and_then(|slot| u16::try_from(slot).ok())
+            .unwrap_or_else(|| {
+                self.add(overflow, 1);
+                OTHER
+            })
     }
 
     /// Backs an entry of a table, whose entries are taken in order: asking again for a page that is
     /// there is cheap, and names are new seldom.
     fn populate_first<T>(&self, entry: &T, slot: usize, count: usize) -> bool {
         debug_assert!(slot < count);
-        self.pages.populate(self.pages.offset_of(entry), size_of::<T>())
+        self.pages
+            .populate(self.pages.offset_of(entry), size_of::<T>())
     }
 
     #[cold]
@@ -413,7 +446,11 @@ impl Segment {
         let start = self.pages.offset_of(self.pages.buckets(series, kind)) + page * PAGE;
         debug_assert!((page + 1) * PAGE <= size_of::<Buckets>());
         let backed = self.pages.populate(start, PAGE);
-        let pages = if backed { &head.pages_ready } else { &head.pages_refused };
+        let pages = if backed {
+            &head.pages_ready
+        } else {
+            &head.pages_refused
+        };
         pages.fetch_or(1 << page, Release);
         backed
     }
@@ -432,10 +469,16 @@ impl Segment {
         let first = fd / SOCKET_CHUNK as u32 * SOCKET_CHUNK as u32;
         let count = (self.pages.sockets() - first).min(SOCKET_CHUNK as u32) as usize;
         let backed = self.pages.record(first).is_some_and(|record| {
-            self.pages
-                .populate(self.pages.offset_of(record), count * size_of::<SocketRecord>())
+            self.pages.populate(
+                self.pages.offset_of(record),
+                count * size_of::<SocketRecord>(),
+            )
         });
-        let bits = if backed { &header.chunks_ready } else { &header.chunks_refused };
+        let bits = if backed {
+            &header.chunks_ready
+        } else {
+            &header.chunks_refused
+        };
         let (word, mask) = place(fd);
         bits[word].fetch_or(mask, Release);
         backed
@@ -459,7 +502,9 @@ pub(super) const fn place(fd: u32) -> (usize, u64) {
 
 fn bit(words: &[AtomicU64], fd: u32) -> bool {
     let (word, mask) = place(fd);
-    words.get(word).is_some_and(|word| word.load(Acquire) & mask != 0)
+    words
+        .get(word)
+        .is_some_and(|word| word.load(Acquire) & mask != 0)
 }
 
 /// Records that this process can need: it may raise its soft limit up to the hard one.

@@ -28,7 +28,10 @@ pub(super) fn begin(seq: &AtomicU32) -> Option<Guard<'_>> {
         {
             // Orders the odd value before the data that follow.
             fence(Release);
-            return Some(Guard { seq, odd: now.wrapping_add(1) });
+            return Some(Guard {
+                seq,
+                odd: now.wrapping_add(1),
+            });
         }
         std::hint::spin_loop();
     }

@@ -68,7 +68,8 @@ pub(super) fn copy_bytes(words: &[AtomicU64], len: u32, buffer: &mut [u8]) -> us
 /// Whether words hold exactly these bytes. Allocates nothing.
 pub(super) fn bytes_equal(words: &[AtomicU64], bytes: &[u8]) -> bool {
     bytes.len() <= words.len() * 8
-        && words.iter().zip(bytes.chunks(8)).all(|(word, chunk)| {
-            word.load(Relaxed).to_ne_bytes()[..chunk.len()] == *chunk
-        })
+        && words
+            .iter()
+            .zip(bytes.chunks(8))
+            .all(|(word, chunk)| word.load(Relaxed).to_ne_bytes()[..chunk.len()] == *chunk)
 }

@@ -50,8 +50,9 @@ pub const SURFACE: &[Group] = &[
             ),
             row(
                 &["bind"],
-                "fresh stream socket, specific address: moved to the instance that has the address; \
-                 fresh datagram socket, specific address or port: bound to a stack (role `datagram`); then the original call",
+                "fresh socket: moved to the instance that the address and port are ruled to, so that they are that instance's \
+                 (`listen`, `connect` or the first datagram decide in the end); a datagram socket at a specific address is bound to \
+                 a stack (role `datagram`); then the original call",
                 ORIGINAL,
             ),
             row(
@@ -70,7 +71,11 @@ pub const SURFACE: &[Group] = &[
                  ENETUNREACH if the rule forbids the kernel and no other stack carries it",
                 ORIGINAL,
             ),
-            row(&["shutdown"], ORIGINAL, ORIGINAL),
+            row(
+                &["shutdown"],
+                "original call; a fresh socket stays where it is from then on",
+                ORIGINAL,
+            ),
             row(&["getsockname"], ORIGINAL, ORIGINAL),
             row(&["getpeername"], ORIGINAL, ORIGINAL),
             row(

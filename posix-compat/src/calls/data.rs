@@ -3,10 +3,11 @@
 //! On the kernel stack a call is a look-up, the original call and a few counters.
 
 use std::ffi::{c_int, c_uint, c_void};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dmm_nsocket::stats::HistogramKind;
-use dmm_nsocket::table::Entry;
+use dmm_nsocket::table::{Entry, State};
 use dmm_policy::Role;
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
@@ -29,6 +30,9 @@ macro_rules! transfer {
         let entry = TABLE.load($fd);
         if entry.is_unmanaged() {
             return $call;
+        }
+        if let Err(code) = first_use($fd, entry, $way) {
+            return errno::fail(code);
         }
         let begun = begin(entry);
         let moved = $call;
@@ -83,6 +87,25 @@ fn end(fd: c_int, entry: Entry, way: Way, moved: isize, begun: u64) {
     }
 }
 
+/// A fresh datagram socket moves bytes without that a destination was named.
+#[inline(always)]
+fn first_use(fd: c_int, entry: Entry, way: Way) -> Result<(), c_int> {
+    if entry.state() == State::Fresh && entry.has(Entry::DATAGRAM) {
+        undirected(fd, way)
+    } else {
+        Ok(())
+    }
+}
+
+#[cold]
+fn undirected(fd: c_int, way: Way) -> Result<(), c_int> {
+    match way {
+        Way::In => place::receive_datagrams(fd),
+        // The call will fail, but give the socket a port: it must be that of the right instance.
+        Way::Out => place::prepare_bind(fd, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+    }
+}
+
 /// Bytes that a batch of messages has moved.
 fn batch_bytes(messages: *const mmsghdr, count: c_int) -> isize {
     if count <= 0 {
@@ -129,7 +152,7 @@ fn first_message(fd: c_int, flags: c_int, message: *const msghdr) -> Result<(), 
 }
 
 fn is_fresh(fd: c_int) -> bool {
-    TABLE.load(fd).state() == dmm_nsocket::table::State::Fresh
+    TABLE.load(fd).state() == State::Fresh
 }
 
 export! {
@@ -172,6 +195,9 @@ export! {
         if entry.is_unmanaged() {
             return unsafe { real::sendmmsg(fd, messages, count, flags) };
         }
+        if let Err(code) = first_use(fd, entry, Way::Out) {
+            return errno::fail(code);
+        }
         let begun = begin(entry);
         let sent = unsafe { real::sendmmsg(fd, messages, count, flags) };
         end(fd, entry, Way::Out, batch_bytes(messages, sent), begun);
@@ -211,6 +237,9 @@ export! {
             }
             return received;
         }
+        if let Err(code) = first_use(fd, entry, Way::In) {
+            return errno::fail(code);
+        }
         let begun = begin(entry);
         let received = unsafe { real::recvmsg(fd, message, flags) };
         end(fd, entry, Way::In, received, begun);
@@ -220,6 +249,9 @@ export! {
     /// recvmmsg(2).
     fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
         let entry = TABLE.load(fd);
+        if let Err(code) = first_use(fd, entry, Way::In) {
+            return errno::fail(code);
+        }
         let begun = if entry.is_unmanaged() { 0 } else { begin(entry) };
         let received = unsafe { real::recvmmsg(fd, messages, count, flags, timeout) };
         if !entry.is_unmanaged() {

@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
+use dmm_nsocket::Reason;
 use dmm_nsocket::fresh::Origin;
 use dmm_nsocket::stats::HistogramKind;
 use dmm_nsocket::table::{Entry, State};
@@ -112,23 +113,41 @@ export! {
         result
     }
 
-    /// shutdown(2).
+    /// shutdown(2). On a socket that is not connected it fails and leaves its mark all the same.
     fn shutdown(fd: c_int, how: c_int) -> c_int {
+        let entry = TABLE.load(fd);
+        if entry.state() == State::Fresh
+            && let Some(fresh) = FRESH.slot(entry.slot())
+        {
+            let bits = (how + 1) as u8 & 3;
+            if fresh.with(|details| details.shut |= bits).is_none() {
+                fresh.pin(Reason::UnreplayableOption);
+            }
+        }
         unsafe { real::shutdown(fd, how) }
     }
 
-    /// getsockopt(2). Asking for SO_ERROR tells us too how a connect has ended.
+    /// getsockopt(2). Asking for SO_ERROR tells us too how a connect has ended; a socket that was
+    /// given MPTCP for TCP still says that it is TCP.
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
         let result = unsafe { real::getsockopt(fd, level, name, value, len) };
         if result == 0
             && level == libc::SOL_SOCKET
-            && name == libc::SO_ERROR
-            && TABLE.load(fd).has(Entry::CONNECTING)
-            // SAFETY: the kernel has just read the length from there.
-            && unsafe { len.read_unaligned() } as usize >= size_of::<c_int>()
+            // SAFETY: the kernel has just written the length there.
+            && unsafe { len.read_unaligned() } as usize == size_of::<c_int>()
         {
+            let entry = TABLE.load(fd);
+            let value = value.cast::<c_int>();
             // SAFETY: the kernel has just written an int there.
-            connect_ended(fd, unsafe { value.cast::<c_int>().read_unaligned() });
+            let said = unsafe { value.read_unaligned() };
+            match name {
+                libc::SO_ERROR if entry.has(Entry::CONNECTING) => connect_ended(fd, said),
+                libc::SO_PROTOCOL if entry.has(Entry::DISGUISED) => {
+                    // SAFETY: as above.
+                    unsafe { value.write_unaligned(libc::IPPROTO_TCP) };
+                }
+                _ => {}
+            }
         }
         result
     }
@@ -184,27 +203,15 @@ fn before_bind(fd: c_int, entry: Entry, address: Address) -> Result<(), c_int> {
     let Address::Inet(local) = address else {
         return Ok(());
     };
-    let specific = !local.ip().is_unspecified();
-    if entry.has(Entry::DATAGRAM) {
-        // A server that only receives never sends first: its port decides already.
-        if specific || local.port() != 0 {
-            return place::bind_datagram(fd, local);
-        }
-    } else if specific {
-        return place::prepare_bind(fd, local);
+    if entry.has(Entry::DATAGRAM) && !local.ip().is_unspecified() {
+        place::bind_datagram(fd, local)
+    } else {
+        place::prepare_bind(fd, local)
     }
-    Ok(())
 }
 
 #[cold]
 fn after_bind(fd: c_int) {
-    let entry = TABLE.load(fd);
-    if entry.state() == State::Fresh
-        && let Some(fresh) = FRESH.slot(entry.slot())
-        && fresh.with(|details| details.bound = true).is_none()
-    {
-        fresh.pin(dmm_nsocket::Reason::UnreplayableOption);
-    }
     record_local(fd);
 }
 

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use dmm_nsocket::Reason;
-use dmm_nsocket::fresh::{Fresh, MAX_WATCHES, Watch};
+use dmm_nsocket::fresh::Fresh;
 use dmm_nsocket::options::Recorded;
 use dmm_nsocket::stack::{Note, Refusal, Socket};
 use dmm_nsocket::stats::{Counter, Socket as Record};
 use dmm_nsocket::table::{Entry, State};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
+use rustix::net::{RecvFlags, Shutdown};
 use syscalls::{Sysno, syscall};
 
+use super::watches;
 use crate::process::{self, FRESH, TABLE};
 use crate::track;
 
@@ -102,44 +104,22 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Registers the new socket wherever the old one was: closing that has removed it there.
-    fn renew_watches(&self) {
-        let mut watches = [Watch {
-            fd: -1,
-            epoll: -1,
-            generation: 0,
-            events: 0,
-            data: 0,
-        }; MAX_WATCHES];
-        let count = self
-            .fresh
-            .with(|details| {
-                let now = details.watches();
-                watches[..now.len()].copy_from_slice(now);
-                now.len()
-            })
-            .unwrap_or(0);
-        for watch in &watches[..count] {
-            let epoll = TABLE.load(watch.epoll);
-            if epoll.state() != State::Epoll || epoll.slot() != watch.generation {
-                continue;
-            }
-            let mut event = libc::epoll_event {
-                events: watch.events,
-                u64: watch.data,
-            };
-            // SAFETY: the event is read during the call. An instance that is gone refuses it.
-            let _ = unsafe {
-                syscall!(
-                    Sysno::epoll_ctl,
-                    watch.epoll,
-                    libc::EPOLL_CTL_ADD,
-                    watch.fd,
-                    &raw mut event
-                )
-            };
-        }
+    /// What shutdown(2) has left on the old socket: it says ENOTCONN, and takes effect all the same.
+    fn copy_shutdown(&self, new: &OwnedFd) {
+        let how = match self.fresh.with(|details| details.shut) {
+            Some(1) => Shutdown::Read,
+            Some(2) => Shutdown::Write,
+            Some(3) => Shutdown::Both,
+            _ => return,
+        };
+        let _ = rustix::net::shutdown(new, how);
     }
+}
+
+/// Whether the socket has received something already, which would be lost with it.
+fn has_data(fd: BorrowedFd<'_>) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    rustix::net::recv(fd, &mut [0u8; 1], flags).is_ok_and(|(_, len)| len > 0)
 }
 
 /// O_ASYNC, which rustix does not name.
@@ -168,11 +148,10 @@ impl Socket for Descriptor {
     }
 
     fn local(&self) -> Option<SocketAddr> {
-        if self.fresh.with(|details| details.bound) != Some(true) {
-            return None;
-        }
+        // The kernel is asked, as it binds a socket by itself too (a send without a destination).
         let address = rustix::net::getsockname(self.fd()).ok()?;
-        SocketAddr::try_from(address).ok()
+        let address = SocketAddr::try_from(address).ok()?;
+        (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
     }
 
     fn placement(&self) -> u64 {
@@ -180,7 +159,12 @@ impl Socket for Descriptor {
     }
 
     fn pinned(&self) -> Option<Reason> {
-        self.fresh.pinned(process::pid(), process::forks())
+        self.fresh
+            .pinned(process::pid(), process::forks())
+            .or_else(|| {
+                let unrepeatable = has_data(self.fd()) || watches::any_spent(self.fresh);
+                unrepeatable.then_some(Reason::UnreplayableOption)
+            })
     }
 
     fn replace(&mut self, new: OwnedFd, placement: u64) -> Result<(), Refusal> {
@@ -189,6 +173,9 @@ impl Socket for Descriptor {
         let inode = track::inode(new.as_raw_fd());
         let protocol = dmm_nsocket::sys::getsockopt_int(&new, libc::SOL_SOCKET, libc::SO_PROTOCOL)
             .unwrap_or(0);
+        self.copy_shutdown(&new);
+        let disguised =
+            protocol == libc::IPPROTO_MPTCP && self.fresh.origin().protocol != libc::IPPROTO_MPTCP;
         let mut replaced = 0;
         for (name, _) in self.names() {
             match put_in_place(&new, name) {
@@ -197,13 +184,14 @@ impl Socket for Descriptor {
                 // One of several names could not be changed: from now on it is another socket.
                 Err(_) => track::forget(name),
             }
+            TABLE.set_flag(name, Entry::DISGUISED, disguised);
             if let Some(record) = track::record(name) {
                 record.replaced(inode, protocol);
             }
         }
         self.fresh.set_identity(inode);
         self.fresh.with(|details| details.placement = placement);
-        self.renew_watches();
+        watches::renew(self.fresh);
         Ok(())
     }
 

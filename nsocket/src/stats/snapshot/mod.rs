@@ -105,7 +105,9 @@ pub struct SeriesInfo {
 impl SeriesInfo {
     /// One of the histograms, if it holds something.
     pub fn histogram(&self, kind: HistogramKind) -> Option<&HistogramInfo> {
-        self.histograms.iter().find(|histogram| histogram.kind == kind)
+        self.histograms
+            .iter()
+            .find(|histogram| histogram.kind == kind)
     }
 }
 
@@ -114,7 +116,11 @@ impl SeriesInfo {
     pub fn merge(&mut self, other: &Self) {
         self.counters.merge(&other.counters);
         for histogram in &other.histograms {
-            match self.histograms.iter_mut().find(|mine| mine.kind == histogram.kind) {
+            match self
+                .histograms
+                .iter_mut()
+                .find(|mine| mine.kind == histogram.kind)
+            {
                 Some(mine) => mine.merge(histogram),
                 None => self.histograms.push(histogram.clone()),
             }

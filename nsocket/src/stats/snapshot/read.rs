@@ -16,7 +16,7 @@ use crate::reason::ReasonCode;
 use crate::stats::counter::{Counts, SeriesCounter, SeriesCounts};
 use crate::stats::histogram::{BUCKETS, HistogramKind};
 use crate::stats::layout::{
-    Buckets, CLASSES, FLAG_KEEP, Fixed, HistogramHead, Header, KINDS, MAGIC, MAX_SOCKETS, PAGE,
+    Buckets, CLASSES, FLAG_KEEP, Fixed, Header, HistogramHead, KINDS, MAGIC, MAX_SOCKETS, PAGE,
     RULES, Rule, SERIES, SOCKET_CHUNK, STACKS, Series, ShortName, SocketRecord, VERSION,
     total_bytes,
 };
@@ -52,7 +52,11 @@ pub(super) fn snapshot(file: &File) -> Result<Snapshot, SnapshotError> {
         program,
         label,
         argv0,
-        policy: PolicyInfo { hash: header.policy_hash.load(Relaxed), path, error },
+        policy: PolicyInfo {
+            hash: header.policy_hash.load(Relaxed),
+            path,
+            error,
+        },
         counters: Counts(std::array::from_fn(|i| header.counters[i].load(Relaxed))),
         rules: Vec::new(),
         series: Vec::new(),
@@ -95,14 +99,21 @@ fn check_header(header: &Header, file_len: u64) -> Result<(), SnapshotError> {
     }
     let version = header.version.load(Relaxed);
     if version != VERSION {
-        return Err(SnapshotError::Version { found: version, expected: VERSION });
+        return Err(SnapshotError::Version {
+            found: version,
+            expected: VERSION,
+        });
     }
     let sockets = header.sockets.load(Relaxed);
     let total = total_bytes(sockets.min(MAX_SOCKETS)) as u64;
     if sockets > MAX_SOCKETS || header.total_bytes.load(Relaxed) != total {
         return Err(SnapshotError::NotASegment);
     }
-    if file_len < total { Err(SnapshotError::Truncated) } else { Ok(()) }
+    if file_len < total {
+        Err(SnapshotError::Truncated)
+    } else {
+        Ok(())
+    }
 }
 
 fn texts_of(header: &Header) -> Option<Texts> {
@@ -137,23 +148,34 @@ impl Tables {
     }
 
     fn class(&self, number: u16) -> Name {
-        if number == 0 { Name::default() } else { name_at(&self.classes, number) }
+        if number == 0 {
+            Name::default()
+        } else {
+            name_at(&self.classes, number)
+        }
     }
 
     fn rule(&self, number: u16) -> (Name, u32) {
-        self.rules
-            .get(usize::from(number))
-            .map_or_else(|| (OTHER_NAME.into(), 0), |rule| (rule.name.clone(), rule.line))
+        self.rules.get(usize::from(number)).map_or_else(
+            || (OTHER_NAME.into(), 0),
+            |rule| (rule.name.clone(), rule.line),
+        )
     }
 }
 
 fn name_at(names: &[Name], number: u16) -> Name {
-    names.get(usize::from(number)).cloned().unwrap_or_else(|| OTHER_NAME.into())
+    names
+        .get(usize::from(number))
+        .cloned()
+        .unwrap_or_else(|| OTHER_NAME.into())
 }
 
 /// How many slots of a table have been taken: they are taken in order.
 fn used(words: &[AtomicU64]) -> usize {
-    words.iter().rposition(|word| word.load(Relaxed) != 0).map_or(0, |last| last + 1)
+    words
+        .iter()
+        .rposition(|word| word.load(Relaxed) != 0)
+        .map_or(0, |last| last + 1)
 }
 
 fn short_names(
@@ -169,7 +191,13 @@ fn short_names(
         Name::from_bytes(&load_bytes(&entry.bytes, entry.len.load(Relaxed) as usize))
     };
     Ok((0..used)
-        .map(|slot| if is_ready(words[slot].load(Relaxed)) { name(slot) } else { OTHER_NAME.into() })
+        .map(|slot| {
+            if is_ready(words[slot].load(Relaxed)) {
+                name(slot)
+            } else {
+                OTHER_NAME.into()
+            }
+        })
         .collect())
 }
 
@@ -182,7 +210,11 @@ fn rules(file: &File, words: &[AtomicU64; RULES]) -> Result<Vec<RuleInfo>, Snaps
             let ready = is_ready(words[slot].load(Relaxed));
             let name = load_bytes(&rule.bytes, rule.len.load(Relaxed) as usize);
             RuleInfo {
-                name: if ready { Name::from_bytes(&name) } else { OTHER_NAME.into() },
+                name: if ready {
+                    Name::from_bytes(&name)
+                } else {
+                    OTHER_NAME.into()
+                },
                 line: rule.line.load(Relaxed),
                 hits: rule.hits.load(Relaxed),
                 fallbacks: rule.fallbacks.load(Relaxed),
@@ -231,18 +263,24 @@ fn read_histogram(
 ) -> Result<Option<HistogramInfo>, SnapshotError> {
     const BUCKETS_A_PAGE: usize = PAGE / 8;
     let pages = head.pages_ready.load(Relaxed);
-    let start = offset_of!(Fixed, histograms)
-        + (series * KINDS + kind as usize) * size_of::<Buckets>();
+    let start =
+        offset_of!(Fixed, histograms) + (series * KINDS + kind as usize) * size_of::<Buckets>();
     let mut buckets = Vec::new();
     for page in 0..BUCKETS / BUCKETS_A_PAGE {
         if pages & 1 << page == 0 {
             continue;
         }
         let copy = Copy::read(file, start + page * PAGE, PAGE)?;
-        let counts = copy.words().iter().enumerate().filter(|(_, count)| **count != 0);
+        let counts = copy
+            .words()
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count != 0);
         buckets.extend(counts.map(|(i, count)| ((page * BUCKETS_A_PAGE + i) as u16, *count)));
     }
-    let count = buckets.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+    let count = buckets
+        .iter()
+        .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
     Ok((count > 0).then(|| HistogramInfo {
         kind,
         count,
@@ -286,7 +324,9 @@ fn read_sockets(
                 Some(Some((number, socket))) => {
                     if let Some(series) = number.and_then(|number| series.get_mut(number)) {
                         series.counters.add(SeriesCounter::BytesSent, socket.sent);
-                        series.counters.add(SeriesCounter::BytesReceived, socket.received);
+                        series
+                            .counters
+                            .add(SeriesCounter::BytesReceived, socket.received);
                     }
                     snapshot.sockets.push(socket);
                 }
@@ -298,11 +338,7 @@ fn read_sockets(
 
 /// Reads a record that was being written until it holds still. The outer `None`: it did not.
 #[expect(clippy::option_option, reason = "torn and free are different things")]
-fn settle(
-    file: &File,
-    fd: u32,
-    tables: &Tables,
-) -> Result<Option<Option<Decoded>>, SnapshotError> {
+fn settle(file: &File, fd: u32, tables: &Tables) -> Result<Option<Option<Decoded>>, SnapshotError> {
     let read = || Copy::read(file, record_offset(fd), size_of::<SocketRecord>());
     let mut before = read()?;
     for _ in 0..ATTEMPTS {
@@ -322,7 +358,10 @@ const fn record_offset(fd: u32) -> usize {
 /// Two copies of a record, the second made after the first was complete, are equal, and nobody was
 /// writing: then the second is one consistent state.
 fn agree(first: &Copy, second: &Copy, slot: usize) -> bool {
-    let (a, b) = (first.words_of::<SocketRecord>(slot), second.words_of::<SocketRecord>(slot));
+    let (a, b) = (
+        first.words_of::<SocketRecord>(slot),
+        second.words_of::<SocketRecord>(slot),
+    );
     let seq = second.part::<SocketRecord>(slot).seq.load(Relaxed);
     seq.is_multiple_of(2) && a[UNPROTECTED_WORDS..] == b[UNPROTECTED_WORDS..]
 }
@@ -334,8 +373,11 @@ fn decode(record: &SocketRecord, fd: u32, tables: &Tables) -> Option<Decoded> {
     let state = SocketState::from_code(record.state.load(Relaxed))?;
     let role = SocketRole::from_code(record.role.load(Relaxed));
     let bound = role.is_some();
-    let (rule, rule_line) =
-        if bound { tables.rule(record.rule.load(Relaxed)) } else { Default::default() };
+    let (rule, rule_line) = if bound {
+        tables.rule(record.rule.load(Relaxed))
+    } else {
+        Default::default()
+    };
     let trail = usize::from(record.trail_len.load(Relaxed));
     let refused = usize::from(record.refused_len.load(Relaxed));
     let passed_over: Vec<_> = record
@@ -371,7 +413,11 @@ fn decode(record: &SocketRecord, fd: u32, tables: &Tables) -> Option<Decoded> {
         policy_hash: record.policy_hash.load(Relaxed),
         rule,
         rule_line,
-        stack: if bound { tables.stack(record.stack.load(Relaxed)) } else { Name::default() },
+        stack: if bound {
+            tables.stack(record.stack.load(Relaxed))
+        } else {
+            Name::default()
+        },
         class: tables.class(record.class.load(Relaxed)),
         local: load_address(&record.local),
         remote: load_address(&record.remote),
@@ -383,7 +429,10 @@ fn decode(record: &SocketRecord, fd: u32, tables: &Tables) -> Option<Decoded> {
         options_refused_unrecorded: (refused - options_refused.len()) as u16,
         options_refused,
     };
-    Some((bound.then(|| usize::from(record.series.load(Relaxed))), socket))
+    Some((
+        bound.then(|| usize::from(record.series.load(Relaxed))),
+        socket,
+    ))
 }
 
 /// Adds up pairs that two threads have entered at the same time, and drops those without anything.
@@ -428,4 +477,51 @@ fn merge_rules(all: Vec<RuleInfo>) -> Vec<RuleInfo> {
         }
     }
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    /// All tables full, all pages and sockets said to be there, and a file that is one hole: the longest
+    /// way through the reader, at no cost to the owner.
+    #[test]
+    fn a_segment_that_claims_everything_is_read_in_bounded_time() {
+        let file = tempfile::tempfile().unwrap();
+        let total = total_bytes(MAX_SOCKETS) as u64;
+        file.set_len(total).unwrap();
+        let put = |offset: usize, bytes: &[u8]| file.write_all_at(bytes, offset as u64).unwrap();
+        let ready = |slots: usize| {
+            u64::from_ne_bytes(*b"\x02ready!!")
+                .to_ne_bytes()
+                .repeat(slots)
+        };
+        put(offset_of!(Header, magic), &MAGIC.to_ne_bytes());
+        put(offset_of!(Header, version), &VERSION.to_ne_bytes());
+        put(offset_of!(Header, total_bytes), &total.to_ne_bytes());
+        put(offset_of!(Header, sockets), &MAX_SOCKETS.to_ne_bytes());
+        put(offset_of!(Header, sockets_used), &u32::MAX.to_ne_bytes());
+        put(offset_of!(Header, stack_words), &ready(STACKS));
+        put(offset_of!(Header, class_words), &ready(CLASSES));
+        put(offset_of!(Header, rule_words), &ready(RULES));
+        put(offset_of!(Header, series_words), &ready(SERIES));
+        let chunks = size_of_val(&[0_u64; MAX_SOCKETS as usize / SOCKET_CHUNK / 64]);
+        put(offset_of!(Header, chunks_ready), &vec![0xff; chunks]);
+        put(
+            offset_of!(Fixed, series),
+            &vec![0xff; SERIES * size_of::<Series>()],
+        );
+        let start = std::time::Instant::now();
+        let snapshot = snapshot(&file).unwrap();
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+        assert!(snapshot.sockets.is_empty());
+        assert!(
+            snapshot
+                .series
+                .iter()
+                .all(|series| series.histograms.is_empty())
+        );
+    }
 }

@@ -57,10 +57,11 @@ impl Copy {
         // a byte has no alignment and no invalid value.
         let buffer =
             unsafe { std::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast::<u8>(), bytes) };
-        file.read_exact_at(buffer, offset as u64).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => SnapshotError::Truncated,
-            _ => SnapshotError::Read(error),
-        })
+        file.read_exact_at(buffer, offset as u64)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => SnapshotError::Truncated,
+                _ => SnapshotError::Read(error),
+            })
     }
 
     /// The part at the `index`-th place of an array of such parts.
