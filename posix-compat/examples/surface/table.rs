@@ -73,14 +73,14 @@ pub const SURFACE: &[Group] = &[
             ),
             row(
                 &["shutdown"],
-                "original call; a fresh socket stays where it is from then on",
+                "original call; what it leaves on a fresh socket goes along to a stack",
                 ORIGINAL,
             ),
             row(&["getsockname"], ORIGINAL, ORIGINAL),
             row(&["getpeername"], ORIGINAL, ORIGINAL),
             row(
                 &["getsockopt"],
-                "original call; SO_ERROR tells when a connect that was under way has ended",
+                "original call; SO_ERROR tells when a connect that was under way has ended; SO_PROTOCOL is what the program asked for",
                 ORIGINAL,
             ),
             row(
