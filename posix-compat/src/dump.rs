@@ -1,17 +1,12 @@
 //! A copy of the statistics on SIGUSR2, where a rule asks for it.
 //!
 //! The handler is put in place only where the program has left the signal at its default: a program
-//! that uses SIGUSR2 itself keeps it. It copies the segment's file, with system calls alone; `dmm
-//! hist --from FILE` reads the copy.
+//! that uses SIGUSR2 itself keeps it. The copy is `$DMM_DUMP_DIR/dmm-dump.PID.N` (by default in the folder of
+//! the segments), for `dmm hist --from FILE`.
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use dmm_nsocket::stats::{Counter, Segment};
-use rustix::fs::{Mode, OFlags, SeekFrom};
-use rustix::io::Errno;
 
 use crate::{env, errno, process};
 
@@ -45,62 +40,12 @@ pub(crate) fn arm() {
 extern "C" fn handle(_: c_int) {
     let code = errno::last();
     if let Some(segment) = process::existing_segment()
-        && copy(segment).is_ok()
+        && let Some(path) = dump_path(&mut [0; 320])
     {
-        segment.add(Counter::HistogramDumps, 1);
+        // It counts the copies that it has made; one that fails has nobody to be told.
+        let _ = segment.dump(path);
     }
     errno::set(code);
-}
-
-/// Copies the segment's data (not its holes) to `DIR/dmm-dump.PID.N`.
-fn copy(segment: &Segment) -> Result<(), Errno> {
-    let mut path = [0; 320];
-    let path = dump_path(&mut path).ok_or(Errno::NAMETOOLONG)?;
-    let source = rustix::fs::open(
-        segment.path(),
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let target = rustix::fs::open(
-        path,
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::RUSR | Mode::WUSR,
-    )?;
-    let size = rustix::fs::fstat(&source)?.st_size as u64;
-    rustix::fs::ftruncate(&target, size)?;
-    let mut at = 0;
-    loop {
-        let start = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => return Ok(()),
-            Err(errno) => return Err(errno),
-        };
-        let end = rustix::fs::seek(&source, SeekFrom::Hole(start))?;
-        copy_range(source.as_fd(), target.as_fd(), start, end)?;
-        at = end;
-    }
-}
-
-fn copy_range(
-    source: rustix::fd::BorrowedFd<'_>,
-    target: rustix::fd::BorrowedFd<'_>,
-    mut at: u64,
-    end: u64,
-) -> Result<(), Errno> {
-    let mut buffer = [0; 4096];
-    while at < end {
-        let want = buffer.len().min((end - at) as usize);
-        let got = rustix::io::pread(source, &mut buffer[..want], at)?;
-        if got == 0 {
-            return Ok(());
-        }
-        let mut written = 0;
-        while written < got {
-            written += rustix::io::pwrite(target, &buffer[written..got], at + written as u64)?;
-        }
-        at += got as u64;
-    }
-    Ok(())
 }
 
 /// `$DMM_DUMP_DIR`, or the directory of the segments.
