@@ -220,7 +220,9 @@ fn argv0(buffer: &mut [u8]) -> &[u8] {
 
 /// An orderly end of the program.
 pub(crate) fn finish() {
-    if let Some(segment) = existing_segment() {
+    if !is_borrowed()
+        && let Some(segment) = existing_segment()
+    {
         segment.finish();
     }
 }

@@ -169,6 +169,8 @@ real! {
 
     fork() -> pid_t;
     _Fork() -> pid_t;
+    _exit(status: c_int) -> ();
+    quick_exit(status: c_int) -> ();
     daemon(nochdir: c_int, noclose: c_int) -> c_int;
     execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
     execvpe(file: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;

@@ -261,6 +261,11 @@ pub const SURFACE: &[Group] = &[
                 "original call",
             ),
             row(
+                &["_exit", "_Exit", "quick_exit"],
+                "the process's statistics file is removed, then the original call",
+                "the same",
+            ),
+            row(
                 &["vfork", "__vfork"],
                 "the system call; the child leaves the parent's tables alone",
                 "the same",
@@ -345,7 +350,7 @@ pub const SURFACE: &[Group] = &[
         rows: &[row(
             &["syscall"],
             "socket, socketpair, bind, listen, accept, accept4, connect, setsockopt, sendto, sendmsg, sendmmsg, \
-             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve: as the function of that name",
+             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve, exit_group: as the function of that name",
             ORIGINAL,
         )],
     },

@@ -1,4 +1,4 @@
-//! Making processes.
+//! Making and ending processes.
 //!
 //! A child of fork needs nothing done for it: the tables are private memory, and what is its
 //! parent's own is wiped by the kernel (see [`crate::process`]). vfork is another matter: the child
@@ -31,6 +31,18 @@ export! {
     fn daemon(nochdir: c_int, noclose: c_int) -> c_int {
         begin();
         unsafe { real::daemon(nochdir, noclose) }
+    }
+
+    /// _exit(2): no destructor runs, so the statistics file is taken away here.
+    also [_Exit] fn _exit(status: c_int) {
+        process::finish();
+        unsafe { real::_exit(status) }
+    }
+
+    /// quick_exit(3): as _exit(2).
+    fn quick_exit(status: c_int) {
+        process::finish();
+        unsafe { real::quick_exit(status) }
     }
 }
 

@@ -40,6 +40,10 @@ export! {
                 libc::SYS_epoll_ctl => {
                     readiness::epoll_ctl(int(a), int(b), int(c), d as *mut _).into()
                 }
+                libc::SYS_exit_group => {
+                    crate::process::finish();
+                    return real::syscall(number, a, b, c, d, e, f);
+                }
                 libc::SYS_execve => exec::execve(a as *const _, b as *const _, c as *const _).into(),
                 #[cfg(target_arch = "x86_64")]
                 libc::SYS_dup2 => descriptors::dup2(int(a), int(b)).into(),

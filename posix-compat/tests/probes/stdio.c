@@ -50,6 +50,7 @@ int main(void) {
 
     /* The standard streams on a socket. */
     tcp_pair(ends);
+    fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
         CHECK(dup2(ends[1], 0) == 0 && dup2(ends[1], 1) == 1);
