@@ -262,6 +262,26 @@ pub(crate) struct Match {
     pub(crate) qos: Option<Vec<usize>>,
 }
 
+impl Match {
+    /// Number of ranges in all conditions, which is what the compiled form grows with.
+    pub(crate) fn range_count(&self) -> usize {
+        let ports = [
+            &self.protocol,
+            &self.port,
+            &self.local_port,
+            &self.remote_port,
+        ];
+        let addresses = [&self.remote, &self.local];
+        ports.into_iter().flatten().map(Ranges::len).sum::<usize>()
+            + self.uid.as_ref().map_or(0, Ranges::len)
+            + addresses
+                .into_iter()
+                .flatten()
+                .map(|set| set.v4.len() + set.v6.len())
+                .sum::<usize>()
+    }
+}
+
 /// A set of addresses; v4-mapped IPv6 addresses are among the IPv4 ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {

@@ -365,3 +365,115 @@ fn any_glob<'a>(globs: &Option<Vec<Glob>>, subject: impl Fn(&Glob) -> &'a str) -
         .as_ref()
         .is_none_or(|globs| globs.iter().any(|glob| glob.matches(subject(glob))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = r#"
+[stack.blue]
+type = "kernel"
+[stack.fast]
+type = "smoltcp"
+[qos.gold]
+priority = 6
+[[rule]]
+name = "cache"
+note = "ask the cache team"
+match = { program = "redis-*", role = "connect", remote = "10.0.0.0/8", port = "6379-6389" }
+stack = ["fast", "blue"]
+[[rule]]
+name = "bulk by port"
+match = { port = 873 }
+qos = "bulk"
+[[rule]]
+name = "gold"
+match = { qos = "gold" }
+stack = "blue"
+fallback = false
+[[rule]]
+name = "office"
+match = { remote = "10.0.0.0/8" }
+stack = "blue"
+"#;
+
+    fn explained(program: &str, remote: &str, priority: Option<u32>) -> Explanation {
+        let parsed = crate::parse(POLICY, "policy.toml");
+        let policy = parsed.policy.expect("no errors");
+        let process = Process {
+            name: program.to_owned(),
+            path: format!("/usr/bin/{program}"),
+            ..Process::default()
+        };
+        let key = Key {
+            role: Role::Connect,
+            family: Family::Inet,
+            sock_type: SockType::Stream,
+            protocol: 6,
+            local: None,
+            remote: Some(remote.parse().expect("an address")),
+            uid: 1000,
+            priority,
+            dscp: None,
+        };
+        explain(&policy, &process, &key)
+    }
+
+    #[test]
+    fn a_match_with_its_candidates_and_what_comes_too_late() {
+        let found = explained("redis-cli", "10.1.2.3:6379", None);
+        assert_eq!((found.rule.name.as_str(), found.rule.line), ("cache", 8));
+        assert_eq!(found.rule.note.as_deref(), Some("ask the cache team"));
+        let names: Vec<_> = found
+            .candidates
+            .iter()
+            .map(|one| (one.name.as_str(), one.in_this_build))
+            .collect();
+        assert_eq!(names, [("fast", false), ("blue", true), ("kernel", true)]);
+        assert_eq!(found.considered, 1);
+        assert_eq!(found.too_late.len(), 1);
+        assert_eq!(found.too_late[0].name, "office");
+    }
+
+    #[test]
+    fn a_near_miss_says_which_condition_failed() {
+        let found = explained("curl", "10.1.2.3:6379", None);
+        assert_eq!(found.rule.name, "office");
+        let miss = &found
+            .near_misses
+            .iter()
+            .find(|miss| miss.rule.name == "cache")
+            .expect("kept");
+        assert_eq!(
+            miss.failed,
+            [Failure {
+                key: "program",
+                wanted: vec!["redis-*".to_owned()],
+                found: Some("/usr/bin/curl".to_owned())
+            }]
+        );
+    }
+
+    #[test]
+    fn classes_and_where_they_come_from() {
+        let found = explained("curl", "192.0.2.1:80", Some(6));
+        assert_eq!((found.rule.name.as_str(), found.fallback), ("gold", false));
+        assert_eq!(found.class_from.as_deref(), Some("SO_PRIORITY 6"));
+        let found = explained("curl", "192.0.2.1:873", Some(6));
+        assert_eq!(
+            found.rule.id,
+            RuleId::DEFAULT,
+            "the rule's class has replaced gold"
+        );
+        assert_eq!(found.qos.as_deref(), Some("bulk"));
+        assert_eq!(found.class_rules[0].name, "bulk by port");
+    }
+
+    #[test]
+    fn it_can_be_written_as_json() {
+        let json = serde_json::to_value(explained("curl", "10.1.2.3:6379", None)).expect("JSON");
+        assert_eq!(json["rule"]["name"], "office");
+        assert_eq!(json["socket"]["type"], "stream");
+        assert_eq!(json["candidates"][0]["kind"], "kernel");
+    }
+}

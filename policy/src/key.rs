@@ -48,7 +48,8 @@ pub enum SockType {
 pub struct Process {
     /// Path of the executable (`/usr/bin/redis-server`), empty where it is unknown.
     pub path: String,
-    /// Base name of the executable; a `program` pattern without a slash is matched against it.
+    /// Base name that the program was executed by (of a script, the script's; of a link, the
+    /// link's); a `program` pattern without a slash is matched against it.
     pub name: String,
     /// The application label, `DMM_LABEL`; empty where there is none.
     pub label: String,

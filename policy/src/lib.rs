@@ -81,8 +81,9 @@ pub use key::{Family, Key, Process, Role, RuleId, SockType, StackId};
 pub use matcher::{Decision, Matcher};
 pub use options::SocketOptions;
 pub use parse::{
-    MAX_CLASS_RULES, MAX_CLASSES, MAX_RULES, MAX_STACKS, MAX_TEXT, MAX_VALUES, NoResolver, Parsed,
-    PasswdText, ResolveError, Resolver, format_bytes, format_dscp, parse, parse_with,
+    MAX_CLASS_RULES, MAX_CLASSES, MAX_RANGES, MAX_RULES, MAX_STACKS, MAX_TEXT, MAX_VALUES,
+    NoResolver, Parsed, PasswdText, ResolveError, Resolver, format_bytes, format_dscp, parse,
+    parse_quick, parse_with,
 };
 pub use stack::{KernelProtocol, StackKind};
 

@@ -51,6 +51,11 @@ impl<T: Scalar> Ranges<T> {
         self.0.iter().copied()
     }
 
+    /// Number of ranges.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The smallest member; `None` for the empty set.
     pub(crate) fn first(&self) -> Option<T> {
         self.0.first().map(|range| range.0)

@@ -137,7 +137,7 @@ fn cut_images_are_refused() {
 
 #[test]
 fn any_text_is_parsed_without_panic() {
-    check!().with_iterations(10_000).for_each(|bytes: &[u8]| {
+    check!().with_iterations(4_000).for_each(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         parse_and_use(&text);
     });
@@ -225,4 +225,37 @@ fn a_pattern_list_made_to_be_slow_is_matched_soon() {
     };
     Matcher::new(image, process);
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// The crate runs on a small stack inside foreign programs.
+#[test]
+fn nothing_recurses_deeply() {
+    let work = || {
+        let deep = [
+            "match = ".to_owned() + &"[".repeat(50_000),
+            "a.".repeat(50_000) + "b = 1",
+            "{a=".repeat(50_000),
+        ];
+        for text in &deep {
+            assert!(dmm_policy::parse(text, "deep.toml").policy.is_none());
+            assert!(dmm_policy::import::c_dmm(text, None).is_err());
+        }
+        let rules: String = (0..500)
+            .map(|rule| {
+                format!(
+                    "[[rule]]\nmatch = {{ port = {}, program = \"a*\" }}\nstack = \"kernel\"\n",
+                    rule + 1
+                )
+            })
+            .collect();
+        parse_and_use(&rules);
+        parse_and_use(EXAMPLE);
+    };
+    let thread = std::thread::Builder::new()
+        .stack_size(512 << 10)
+        .spawn(work);
+    thread
+        .expect("a thread")
+        .join()
+        .expect("no overflow and no panic");
 }

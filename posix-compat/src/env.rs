@@ -37,13 +37,50 @@ pub(crate) fn current() -> *const *const c_char {
     unsafe { (&raw const environ).read() }
 }
 
+/// Path by which the program was executed, as it was at start; null where the kernel does not tell.
+static EXECUTED_AS: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
+
+/// Path by which the program was executed (AT_EXECFN, getauxval(3)): the name that people know it
+/// by. For a script it is the script's; /proc/self/exe is the interpreter, or what a link leads to.
+pub(crate) fn executed_as() -> &'static [u8] {
+    let path = EXECUTED_AS.load(Ordering::Acquire);
+    if path.is_null() {
+        return b"";
+    }
+    // SAFETY: a string that `save` has leaked.
+    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    // fexecve(3) leaves the name of a descriptor there.
+    if path.starts_with(b"/dev/fd/") {
+        b""
+    } else {
+        path
+    }
+}
+
+/// A copy that stays, of a string that the program may write over.
+fn keep(string: &CStr) -> *mut c_char {
+    string
+        .to_bytes_with_nul()
+        .to_vec()
+        .leak()
+        .as_mut_ptr()
+        .cast()
+}
+
 /// Saves the variables. Called once, from the constructor.
 pub(crate) fn save() {
+    // SAFETY: getauxval(3) gives 0 or, for this type, the address of a string.
+    let executed_as = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const c_char;
+    if !executed_as.is_null() {
+        // SAFETY: as above.
+        EXECUTED_AS.store(
+            keep(unsafe { CStr::from_ptr(executed_as) }),
+            Ordering::Release,
+        );
+    }
     for (place, name) in SAVED.iter().zip(VARIABLES) {
         if let Some(found) = find(current(), name) {
-            let bytes = found.to_bytes_with_nul();
-            let copy: &'static mut [u8] = bytes.to_vec().leak();
-            place.store(copy.as_mut_ptr().cast(), Ordering::Release);
+            place.store(keep(found), Ordering::Release);
         }
     }
 }

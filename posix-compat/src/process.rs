@@ -194,7 +194,7 @@ fn create() -> Option<Segment> {
     Segment::create(&CreateInfo {
         dir,
         run_id: env::value(env::RUN_ID),
-        program: executable(&mut path),
+        program: program(&mut path),
         label: env::value(env::LABEL),
         argv0: argv0(&mut command),
         policy_hash,
@@ -203,6 +203,14 @@ fn create() -> Option<Segment> {
         keep: env::variable(c"DMM_KEEP_STATS=") == Some(b"1"),
     })
     .ok()
+}
+
+/// Path of the program for people: as it was executed, if that is a whole path.
+fn program(buffer: &mut [u8]) -> &[u8] {
+    match env::executed_as() {
+        path if path.starts_with(b"/") => path,
+        _ => executable(buffer),
+    }
 }
 
 /// Path of the executable; empty where there is no /proc.

@@ -142,7 +142,7 @@ impl<'a> Context<'a> {
         let place = self.place(span);
         let echo = self.broken.contains(&place.line);
         self.scratch = Diagnostic {
-            message,
+            message: printable(message),
             file: self.file.to_owned(),
             line: place.line,
             column: place.column,
@@ -178,7 +178,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn with_help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help = Some(help.into());
+        self.help = Some(printable(help.into()));
         self
     }
 
@@ -191,6 +191,21 @@ impl Diagnostic {
         });
         self
     }
+}
+
+/// A text with control characters written as escapes: texts out of a policy end on terminals.
+fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c.is_control() {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// The member of `known` that somebody who wrote `word` most likely meant.

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use super::{
-    Context, MAX_CLASS_RULES, MAX_RULES, MAX_STACKS,
+    Context, MAX_CLASS_RULES, MAX_RANGES, MAX_RULES, MAX_STACKS,
     context::{listing, nearest},
     matching,
+    stack::warn_if_missing,
     table::{Entry, Table, text, wrong_type},
 };
 use crate::{
@@ -67,6 +68,7 @@ pub(super) fn tables<'a>(
 pub(super) fn read(tables: Vec<RuleTable<'_>>, policy: &mut Policy, context: &mut Context<'_>) {
     let mut names = BTreeMap::<String, Place>::new();
     let mut class_rules = 0;
+    let mut ranges = 0;
     for table in tables {
         let rule = rule(table, policy, context);
         if let Some(first) = names.get(&rule.name) {
@@ -92,6 +94,17 @@ pub(super) fn read(tables: Vec<RuleTable<'_>>, policy: &mut Policy, context: &mu
                     format!("more than {MAX_CLASS_RULES} rules only set a class"),
                 )
                 .with_help("join rules that set the same class, or give them a `stack`");
+        }
+        let before = ranges;
+        ranges += rule.matching.range_count();
+        if before <= MAX_RANGES && ranges > MAX_RANGES {
+            context
+                .error(
+                    "too-large",
+                    rule.place.span.clone(),
+                    format!("more than {MAX_RANGES} prefixes, ports and numbers up to here"),
+                )
+                .with_help("join neighbouring prefixes and ports into larger ones");
         }
         policy.rules.push(rule);
     }
@@ -323,6 +336,7 @@ fn stack_id(
             context.error("too-large", span, format!("more than {MAX_STACKS} stacks"));
             return None;
         }
+        warn_if_missing(StackKind::Local, &span, context);
         stacks.push(Stack::implicit(name, StackKind::Local));
         return Some(StackId(stacks.len() as u16 - 1));
     }

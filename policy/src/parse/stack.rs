@@ -171,7 +171,8 @@ fn read_kind(
     Some(kind)
 }
 
-fn warn_if_missing(kind: StackKind, span: &Range<usize>, context: &mut Context<'_>) {
+/// Warns of a kind that this build cannot run.
+pub(super) fn warn_if_missing(kind: StackKind, span: &Range<usize>, context: &mut Context<'_>) {
     if !kind.in_this_build() {
         context
             .warning("not-in-this-build", span.clone(), format!("this build has no stacks of type `{}`", kind.name()))
@@ -181,7 +182,7 @@ fn warn_if_missing(kind: StackKind, span: &Range<usize>, context: &mut Context<'
 
 fn netns(entry: &Entry<'_>, context: &mut Context<'_>) -> Option<String> {
     let text = entry.text(context)?;
-    let plain = !text.is_empty() && text.len() <= 255 && !text.contains('\0');
+    let plain = !text.is_empty() && text.len() <= 255 && !text.contains(char::is_control);
     let absolute = text.starts_with('/');
     let fits = plain && (absolute || (!text.contains('/') && text != "." && text != ".."));
     if !fits {

@@ -216,8 +216,12 @@ fn this_process() -> Process {
     let path = String::from_utf8_lossy(process::executable(&mut buffer)).into_owned();
     // A binary that was replaced while it runs (an upgrade) keeps its name.
     let path = path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned();
+    let known_as = match env::executed_as() {
+        b"" => path.clone(),
+        executed_as => String::from_utf8_lossy(executed_as).into_owned(),
+    };
     Process {
-        name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+        name: known_as.rsplit('/').next().unwrap_or_default().to_owned(),
         label: String::from_utf8_lossy(env::value(env::LABEL)).into_owned(),
         cgroup: cgroup(),
         path,
