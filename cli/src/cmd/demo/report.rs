@@ -1,0 +1,177 @@
+//! The demo in words and tables.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::Duration;
+
+use dmm::control::SocketEntry;
+use dmm_nsocket::stats::{SeriesCounter, SocketRole};
+
+use super::echo::Percentiles;
+use super::pair::Outcome;
+use crate::Error;
+use crate::output::{
+    BOLD, Cell, Column, DIM, NAME, Out, Styled, Table, WARN, bytes, count, duration,
+};
+
+/// Says what is going to happen.
+pub fn introduce(policy: &str, out: &mut Out) -> Result<(), Error> {
+    writeln!(
+        out,
+        "Two plain programs, an echo server and its client, run under libdmm_posix.so and this policy:\n"
+    )?;
+    for line in policy.lines().skip(2) {
+        writeln!(out, "    {}", Styled(line, DIM))?;
+    }
+    writeln!(out)?;
+    // It takes a while until there is more to read.
+    out.flush()?;
+    Ok(())
+}
+
+/// Says what has happened.
+pub fn print(outcome: &Outcome, out: &mut Out) -> Result<(), Error> {
+    writeln!(out, "{}", Styled("Which stack carried what", BOLD))?;
+    out.table(&sockets(outcome))?;
+    writeln!(out)?;
+    print_passed_over(outcome, out)?;
+    writeln!(out, "{}", Styled("Totals by rule and stack", BOLD))?;
+    out.table(&totals(outcome))?;
+    writeln!(out)?;
+    let title = format!(
+        "Latency of {} messages",
+        bytes(outcome.message_bytes.into())
+    );
+    writeln!(out, "{}", Styled(title, BOLD))?;
+    out.table(&latency(outcome))?;
+    writeln!(
+        out,
+        "\nNext: dmm run -- PROGRAM; dmm ss shows its sockets, dmm why PID FD one of them"
+    )?;
+    Ok(())
+}
+
+fn sockets(outcome: &Outcome) -> Table {
+    let mut table = Table::new([
+        Column::text("PROGRAM"),
+        Column::text("ROLE"),
+        Column::text("LOCAL"),
+        Column::text("REMOTE"),
+        Column::text("STACK"),
+        Column::text("RULE"),
+    ])
+    .indent(2);
+    for entry in &outcome.sockets {
+        let address = |address: Option<std::net::SocketAddr>| {
+            Cell::from(address.map_or_else(|| "-".to_owned(), |address| address.to_string()))
+        };
+        table.row([
+            entry.label.as_str().into(),
+            role(entry).into(),
+            address(entry.local()),
+            address(entry.remote()),
+            Cell::new(&*entry.socket.stack).style(NAME),
+            (&*entry.socket.rule).into(),
+        ]);
+    }
+    table
+}
+
+fn role(entry: &SocketEntry) -> &'static str {
+    match entry.socket.role {
+        Some(SocketRole::Listen) => "listen",
+        Some(SocketRole::Accept) => "accept",
+        Some(SocketRole::Connect) => "connect",
+        Some(SocketRole::Datagram) => "datagram",
+        None => "-",
+    }
+}
+
+fn print_passed_over(outcome: &Outcome, out: &mut Out) -> Result<(), Error> {
+    let passed: BTreeSet<_> = outcome
+        .sockets
+        .iter()
+        .flat_map(|entry| {
+            entry.socket.passed_over.iter().map(|passed| {
+                (
+                    entry.socket.rule.to_string(),
+                    passed.stack.to_string(),
+                    passed.reason.to_string(),
+                    passed.reason.remedy(),
+                )
+            })
+        })
+        .collect();
+    if passed.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{}", Styled("What was passed over", BOLD))?;
+    for (rule, stack, reason, remedy) in passed {
+        writeln!(
+            out,
+            "  {} of rule {rule}: {} ({remedy})",
+            Styled(stack, NAME),
+            Styled(reason, WARN)
+        )?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn totals(outcome: &Outcome) -> Table {
+    let mut table = Table::new([
+        Column::text("RULE"),
+        Column::text("STACK"),
+        Column::number("SOCKETS"),
+        Column::number("SENT"),
+        Column::number("RECEIVED"),
+    ])
+    .indent(2);
+    for series in &outcome.series {
+        table.row([
+            (&*series.rule).into(),
+            Cell::new(&*series.stack).style(NAME),
+            count(series.counters.of(SeriesCounter::Sockets)).into(),
+            bytes(series.counters.of(SeriesCounter::BytesSent)).into(),
+            bytes(series.counters.of(SeriesCounter::BytesReceived)).into(),
+        ]);
+    }
+    table
+}
+
+fn latency(outcome: &Outcome) -> Table {
+    let mut table = Table::new([
+        Column::text("WHAT"),
+        Column::text("MEASURED BY"),
+        Column::number("SAMPLES"),
+        Column::number("P50"),
+        Column::number("P99"),
+        Column::number("P99.9"),
+        Column::number("MAX"),
+    ])
+    .indent(2);
+    let time = |ns| Cell::from(duration(Duration::from_nanos(ns)));
+    let mut row = |what: &str, by: String, of: &Percentiles| {
+        table.row([
+            what.into(),
+            by.into(),
+            count(of.samples).into(),
+            time(of.p50),
+            time(of.p99),
+            time(of.p999),
+            time(of.max),
+        ]);
+    };
+    let client = || "the client".to_owned();
+    row("round trip", client(), &outcome.client.round_trip);
+    row("connect", client(), &outcome.client.connect);
+    for latency in &outcome.latencies {
+        let by = format!("dmm: {} on {}", latency.rule, latency.stack);
+        row(
+            latency.kind.name(),
+            by,
+            &Percentiles::of(&latency.histogram),
+        );
+    }
+    table
+}
