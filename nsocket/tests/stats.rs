@@ -196,6 +196,7 @@ fn an_accepted_and_a_duplicated_socket_keep_their_history() {
         .socket(500)
         .unwrap()
         .adopt(segment.socket(4).unwrap());
+    segment.socket(4).unwrap().adopt(segment.socket(4).unwrap());
     let snapshot = read(&segment);
     let fds: Vec<_> = snapshot.sockets.iter().map(|socket| socket.fd).collect();
     assert_eq!(fds, [3, 4, 500]);
@@ -212,8 +213,23 @@ fn a_child_takes_over_what_it_still_holds() {
     let parent = create(dir.path());
     // Numbers differ between the segments: the parent knows more names.
     select(&parent, 3, "first", "blue");
-    select(&parent, 7, "second", "kernel");
-    parent.socket(7).unwrap().add_sent(1000);
+    let socket = parent.socket(7).unwrap();
+    socket.open(&TCP);
+    socket.select(&Selected {
+        role: SocketRole::Connect,
+        rule: parent.rule("second", 3),
+        stack: parent.stack("kernel"),
+        class: Some(parent.class("gold")),
+        policy_hash: 7,
+        trail: &[PassedOver {
+            stack: parent.stack("green"),
+            reason: Reason::NoRoute,
+            errno: 0,
+        }],
+        options_applied: 0,
+        options_refused: &[],
+    });
+    socket.add_sent(1000);
     let child = create(dir.path());
     child.inherit(&parent, |fd| fd == 7);
     let snapshot = read(&child);
@@ -224,6 +240,8 @@ fn a_child_takes_over_what_it_still_holds() {
         (socket.fd, &*socket.rule, &*socket.stack, socket.sent),
         (7, "second", "kernel", 0)
     );
+    assert_eq!(&*socket.class, "gold");
+    assert_eq!(&*socket.passed_over[0].stack, "green");
     assert_eq!(snapshot.counters.of(Counter::SocketsInherited), 1);
 }
 

@@ -244,7 +244,7 @@ fn exports(path: &PathBuf) -> BTreeSet<String> {
     let file = object::File::parse(&*bytes).expect("an ELF file");
     file.dynamic_symbols()
         .filter(|symbol| symbol.is_definition() && symbol.is_global() || symbol.is_weak())
-        .filter(|symbol| symbol.is_definition())
+        .filter(ObjectSymbol::is_definition)
         .map(|symbol| symbol.name().expect("a name in UTF-8").to_owned())
         .collect()
 }

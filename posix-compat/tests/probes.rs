@@ -116,8 +116,8 @@ fn policies_are_in_force() {
         return;
     };
     let seen = |policy: &Policy, namespace: &str| run(&program, Some((policy, namespace))).text;
-    let plain = run(&program, None).text;
     in_namespace(|_| {
+        let plain = run(&program, None).text;
         assert_eq!(seen(&POLICIES[0], ""), plain);
         assert!(seen(&POLICIES[2], "").contains("congestion reno"));
         assert!(seen(&POLICIES[3], "").contains("protocol 262"));
@@ -170,9 +170,9 @@ fn compare(name: &str) {
             );
         };
         if policy.needs_root {
-            in_namespace(check)
+            in_namespace(check);
         } else {
-            check("")
+            check("");
         }
     }
 }

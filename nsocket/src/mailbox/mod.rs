@@ -77,6 +77,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 #[derive(Clone, Copy)]
 pub struct MailboxPath {
     bytes: [u8; Self::CAPACITY],
+    owner: u32,
 }
 
 impl MailboxPath {
@@ -91,6 +92,7 @@ impl MailboxPath {
         });
         let mut path = Self {
             bytes: [0; Self::CAPACITY],
+            owner,
         };
         let mut len = 0;
         let mut push = |part: &[u8]| {
@@ -117,6 +119,11 @@ impl MailboxPath {
             push(&[b"0123456789abcdef"[(hash >> (4 * shift)) as usize & 15]])?;
         }
         Some(path)
+    }
+
+    /// The owner of the policy file: who alone may post.
+    pub const fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// The path.
@@ -208,6 +215,31 @@ mod tests {
         // The owner's writer puts a proper one in its place.
         MailboxWriter::open(&path, false).unwrap();
         Mailbox::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_stopped_writer_holds_nobody_up_for_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(&dir);
+        let writer = MailboxWriter::open(&path, false).unwrap();
+        let file = std::fs::File::open(path.as_c_str().to_str().unwrap()).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let again = MailboxWriter::open(&path, false).expect("opening needs no lock");
+        let start = std::time::Instant::now();
+        assert_eq!(again.post(b"x", 1), Err(Errno::BUSY));
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+        drop(file);
+        assert_eq!(writer.post(b"x", 1), Ok(1));
+    }
+
+    #[test]
+    fn another_users_mailbox_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let c_dir = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
+        let other = rustix::process::geteuid().as_raw() + 1;
+        let path = MailboxPath::new(&c_dir, other, b"/etc/dmm/policy.toml").unwrap();
+        assert_eq!(MailboxWriter::open(&path, false).err(), Some(Errno::PERM));
+        assert_eq!(Mailbox::open(&path).err(), Some(Errno::NOENT));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::counter::Counter;
 use super::histogram::HistogramKind;
 use super::layout::{Header, PAGE, SOCKET_CHUNK, SocketRecord};
 use super::names::is_ready;
+use super::process::file_size_allowed;
 use super::segment::{Segment, place};
 
 /// Bytes copied at a time, on the stack: signal stacks are small.
@@ -23,8 +24,11 @@ impl Segment {
     /// # Errors
     ///
     /// Those of open(2) (`EXIST`: a file that is there is not touched: in a directory that others may
-    /// write to, it could be theirs), ftruncate(2) and pwrite(2).
+    /// write to, it could be theirs), ftruncate(2) and pwrite(2); `FBIG` under a file size limit.
     pub fn dump(&self, path: &CStr) -> Result<(), Errno> {
+        if !file_size_allowed(self.pages.len() as u64) {
+            return Err(Errno::FBIG);
+        }
         let file = rustix::fs::open(
             path,
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,

@@ -30,7 +30,8 @@ pub enum HistogramKind {
     Connect = 0,
     /// Time spent inside blocking `accept` calls.
     Accept = 1,
-    /// Time spent inside other calls that may block: read, recv, send, poll, select, epoll_wait.
+    /// Time spent inside other calls that may block: read, recv, send, poll. Whoever records may time
+    /// only some of many calls: the sum is not all of the time that was spent.
     Blocking = 2,
 }
 

@@ -13,8 +13,10 @@
 //! Which processes there are, whether they live, and what the kernel says of their sockets is the
 //! business of the tools (crate `dmm`, module `control`).
 
+mod address;
 mod counter;
 mod dump;
+mod facts;
 mod histogram;
 mod layout;
 mod names;
@@ -25,17 +27,21 @@ mod record;
 mod segment;
 mod seqlock;
 mod snapshot;
+mod tables;
 mod text;
 
 pub use counter::{Counter, Counts, SeriesCounter, SeriesCounts};
+pub use facts::{Opened, OptionRefusal, PassedOver, Selected, SocketRole, SocketState};
 pub use histogram::{
     BUCKETS, HistogramKind, MAX_VALUE, SIGNIFICANT_FIGURES, bucket_of, highest_of, lowest_of,
 };
 pub use path::{DEFAULT_DIR, pid_of_file_name};
+pub(crate) use process::file_size_allowed;
 pub use process::start_ticks_in;
-pub use record::{Opened, OptionRefusal, PassedOver, Selected, Socket, SocketRole, SocketState};
-pub use segment::{ClassName, CreateInfo, RuleName, Segment, SeriesId, StackName};
+pub use record::Socket;
+pub use segment::{CreateInfo, Segment};
 pub use snapshot::{
     HistogramInfo, Name, PassedInfo, PolicyInfo, RefusedInfo, RuleInfo, SeriesInfo, Snapshot,
     SnapshotError, SocketInfo,
 };
+pub use tables::{ClassName, RuleName, SeriesId, StackName};

@@ -19,6 +19,10 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
 use super::histogram::{BUCKETS, HistogramKind};
 use super::layout::{Buckets, Fixed, Header, Rule, Series, ShortName, SocketRecord, total_bytes};
+use super::process::file_size_allowed;
+
+/// How often a request for memory that was interrupted is made again.
+const ATTEMPTS: u32 = 16;
 
 /// A mapped segment. Unmapped when dropped.
 pub(super) struct Pages {
@@ -37,9 +41,7 @@ impl Pages {
     /// Creates the file and maps it. The header page is backed with memory, and zero.
     pub(super) fn create(path: &CStr, sockets: u32) -> Result<Self, Errno> {
         let len = total_bytes(sockets);
-        // ftruncate beyond RLIMIT_FSIZE would send SIGXFSZ to the program.
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
-        if limit.current.is_some_and(|limit| limit < len as u64) {
+        if !file_size_allowed(len as u64) {
             return Err(Errno::FBIG);
         }
         let file = rustix::fs::open(
@@ -100,7 +102,7 @@ impl Pages {
         if start >= end {
             return false;
         }
-        loop {
+        for _ in 0..ATTEMPTS {
             // SAFETY: the range is inside the mapping, and populating changes no byte of it.
             let result = unsafe {
                 rustix::mm::madvise(
@@ -115,6 +117,7 @@ impl Pages {
                 Err(_) => return false,
             }
         }
+        false
     }
 
     pub(super) const fn sockets(&self) -> u32 {

@@ -13,6 +13,13 @@ pub(super) fn realtime_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+/// Whether a file may be made this long. Beyond RLIMIT_FSIZE, ftruncate(2) and write(2) would not only
+/// fail: they would send SIGXFSZ to the program.
+pub(crate) fn file_size_allowed(bytes: u64) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+    limit.current.is_none_or(|limit| limit >= bytes)
+}
+
 /// Start time of this process in clock ticks since boot: field 22 of /proc/self/stat (proc(5)).
 /// `None` without /proc, as in a chroot.
 pub(super) fn own_start_ticks() -> Option<u64> {

@@ -1,129 +1,19 @@
 //! The record of one descriptor, as its owner writes it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::reason::Reason;
-
+use super::address::{load_address, store_address};
 use super::counter::{Counter, SeriesCounter};
-use super::layout::{Address, SocketRecord, TRAIL};
-use super::segment::{ClassName, RuleName, Segment, SeriesId, StackName};
+use super::facts::{Opened, Selected, SocketRole, SocketState};
+use super::layout::SocketRecord;
+use super::segment::Segment;
+use super::tables::SeriesId;
 use super::{process, seqlock};
 
-/// What a socket is doing, as the library knows it. The kernel's own state (`TIME_WAIT` and the
-/// like) is looked up by the tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u16)]
-pub enum SocketState {
-    /// Made, and not yet given to a stack.
-    Unbound = 1,
-    /// Given to a stack.
-    Bound = 2,
-    /// A `connect` is under way.
-    Connecting = 3,
-    /// Connected (for a datagram socket: has a default peer).
-    Connected = 4,
-    /// Listening.
-    Listening = 5,
-}
-
-impl SocketState {
-    pub(super) const fn from_code(code: u16) -> Option<Self> {
-        Some(match code {
-            1 => Self::Unbound,
-            2 => Self::Bound,
-            3 => Self::Connecting,
-            4 => Self::Connected,
-            5 => Self::Listening,
-            _ => return None,
-        })
-    }
-}
-
-/// How a socket came to its stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u16)]
-pub enum SocketRole {
-    /// By `listen`.
-    Listen = 1,
-    /// By `connect`.
-    Connect = 2,
-    /// A datagram socket.
-    Datagram = 3,
-    /// By `accept`, from a listener whose stack and rule it has.
-    Accept = 4,
-}
-
-impl SocketRole {
-    pub(super) const fn from_code(code: u16) -> Option<Self> {
-        Some(match code {
-            1 => Self::Listen,
-            2 => Self::Connect,
-            3 => Self::Datagram,
-            4 => Self::Accept,
-            _ => return None,
-        })
-    }
-}
-
-/// A new socket, by the arguments of socket(2).
-#[derive(Clone, Copy, Debug)]
-pub struct Opened {
-    /// `AF_...`.
-    pub family: i32,
-    /// `SOCK_...`, without flags.
-    pub sock_type: i32,
-    /// IP protocol number, 0 for the type's own.
-    pub protocol: i32,
-    /// Inode number of the socket, 0 where it was not looked up: tells a record from a later file
-    /// that took its descriptor behind our back.
-    pub inode: u64,
-}
-
-/// A stack instance that did not get the socket.
-#[derive(Clone, Copy, Debug)]
-pub struct PassedOver {
-    /// Its name.
-    pub stack: StackName,
-    /// Why.
-    pub reason: Reason,
-    /// The error behind it, 0 if there was none.
-    pub errno: i32,
-}
-
-/// An option that the policy sets on a stack instance and that was refused.
-#[derive(Clone, Copy, Debug)]
-pub struct OptionRefusal {
-    /// `SOL_...`.
-    pub level: i32,
-    /// The option's number at that level.
-    pub option: i32,
-    /// The error.
-    pub errno: i32,
-}
-
-/// The outcome of a selection.
-#[derive(Clone, Copy, Debug)]
-pub struct Selected<'a> {
-    /// What the socket is for.
-    pub role: SocketRole,
-    /// The rule that decided.
-    pub rule: RuleName,
-    /// The stack that carries it.
-    pub stack: StackName,
-    /// Its QoS class.
-    pub class: Option<ClassName>,
-    /// Version of the policy that decided (`dmm_policy::text_hash`).
-    pub policy_hash: u64,
-    /// Those passed over before, in order. Six are kept; the rest is counted.
-    pub trail: &'a [PassedOver],
-    /// How many options of the instance were applied.
-    pub options_applied: u16,
-    /// Those refused. Four are kept; the rest is counted.
-    pub options_refused: &'a [OptionRefusal],
-}
+/// How often a record that somebody else is just writing is copied again. After that its copy may be
+/// a mixture of two states; the next update of the descriptor puts it right.
+const ATTEMPTS: u32 = 16;
 
 /// A descriptor's record in the segment of this process.
 #[derive(Clone, Copy)]
@@ -236,33 +126,13 @@ impl<'a> Socket<'a> {
     /// The number refers to the socket of `other` too (dup), or `other` is the parent's record of
     /// it (fork). Byte counts start at zero.
     pub fn adopt(self, other: Self) {
-        self.fold();
-        if std::ptr::eq(self.segment, other.segment) {
-            self.copy(other, |_| {});
-            return;
+        if std::ptr::eq(self.record, other.record) {
+            return; // dup2 of a descriptor onto itself.
         }
-        // Another segment numbers its names in another way.
-        let (rule, stack, class) = other.names_in(self.segment);
-        let series = match (rule, stack) {
-            (Some(rule), Some(stack)) => self.segment.series(rule, stack).0,
-            _ => 0,
-        };
-        let trail: [u16; TRAIL] = std::array::from_fn(|i| {
-            other
-                .stack_in(self.segment, other.record.trail[i].stack.load(Relaxed))
-                .0
-        });
+        self.fold();
         self.copy(other, |record| {
-            record.rule.store(rule.map_or(0, |rule| rule.0), Relaxed);
-            record
-                .stack
-                .store(stack.map_or(0, |stack| stack.0), Relaxed);
-            record
-                .class
-                .store(class.map_or(0, |class| class.0), Relaxed);
-            record.series.store(series, Relaxed);
-            for (place, stack) in record.trail.iter().zip(trail) {
-                place.stack.store(stack, Relaxed);
+            if !std::ptr::eq(self.segment, other.segment) {
+                renumber(record, other.segment, self.segment);
             }
         });
     }
@@ -413,68 +283,16 @@ impl<'a> Socket<'a> {
         let (to, from) = (self.record, from.record);
         let guard = seqlock::seize(&to.seq);
         self.clear();
-        for (to, from) in [
-            (&to.inode, &from.inode),
-            (&to.created, &from.created),
-            (&to.policy_hash, &from.policy_hash),
-            (&to.connect_time, &from.connect_time),
-        ] {
-            to.store(from.load(Relaxed), Relaxed);
-        }
-        for (to, from) in [
-            (&to.state, &from.state),
-            (&to.role, &from.role),
-            (&to.family, &from.family),
-            (&to.sock_type, &from.sock_type),
-            (&to.protocol, &from.protocol),
-            (&to.series, &from.series),
-            (&to.rule, &from.rule),
-            (&to.stack, &from.stack),
-            (&to.class, &from.class),
-            (&to.trail_len, &from.trail_len),
-            (&to.refused_len, &from.refused_len),
-            (&to.applied, &from.applied),
-        ] {
-            to.store(from.load(Relaxed), Relaxed);
-        }
-        store_address(&to.local, load_address(&from.local));
-        store_address(&to.remote, load_address(&from.remote));
-        for (to, from) in to.trail.iter().zip(&from.trail) {
-            to.stack.store(from.stack.load(Relaxed), Relaxed);
-            to.reason.store(from.reason.load(Relaxed), Relaxed);
-            to.errno.store(from.errno.load(Relaxed), Relaxed);
-        }
-        for (to, from) in to.refused.iter().zip(&from.refused) {
-            to.level.store(from.level.load(Relaxed), Relaxed);
-            to.option.store(from.option.load(Relaxed), Relaxed);
-            to.errno.store(from.errno.load(Relaxed), Relaxed);
+        for _ in 0..ATTEMPTS {
+            let before = from.seq.load(Acquire);
+            copy_fields(to, from);
+            if seqlock::unchanged(&from.seq, before) {
+                break;
+            }
         }
         change(to);
         guard.end();
         self.segment.socket_used(self.fd);
-    }
-
-    /// The numbers that this record's names have in another segment.
-    fn names_in(
-        self,
-        target: &Segment,
-    ) -> (Option<RuleName>, Option<StackName>, Option<ClassName>) {
-        if self.record.role.load(Acquire) == 0 {
-            return (None, None, None);
-        }
-        let rule = self
-            .segment
-            .copy_rule(self.record.rule.load(Relaxed), target);
-        let stack = self.stack_in(target, self.record.stack.load(Relaxed));
-        let class = match self.record.class.load(Relaxed) {
-            0 => None,
-            class => Some(self.segment.copy_class(class, target)),
-        };
-        (Some(rule), Some(stack), class)
-    }
-
-    fn stack_in(self, target: &Segment, stack: u16) -> StackName {
-        self.segment.copy_stack(stack, target)
     }
 }
 
@@ -490,39 +308,62 @@ fn clamp(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
 }
 
-fn store_address(place: &Address, address: Option<SocketAddr>) {
-    let (kind, high, low) = match address.map(|address| address.ip()) {
-        None => (0, 0, 0),
-        Some(IpAddr::V4(ip)) => (4, 0, u64::from(u32::from(ip))),
-        Some(IpAddr::V6(ip)) => (6, (u128::from(ip) >> 64) as u64, u128::from(ip) as u64),
-    };
-    place.kind.store(kind, Relaxed);
-    place
-        .port
-        .store(address.map_or(0, |address| address.port()), Relaxed);
-    let scope = match address {
-        Some(SocketAddr::V6(address)) => address.scope_id(),
-        _ => 0,
-    };
-    place.scope.store(scope, Relaxed);
-    place.high.store(high, Relaxed);
-    place.low.store(low, Relaxed);
+/// Copies all that the sequence lock protects.
+fn copy_fields(to: &SocketRecord, from: &SocketRecord) {
+    for (to, from) in [
+        (&to.inode, &from.inode),
+        (&to.created, &from.created),
+        (&to.policy_hash, &from.policy_hash),
+        (&to.connect_time, &from.connect_time),
+    ] {
+        to.store(from.load(Relaxed), Relaxed);
+    }
+    for (to, from) in [
+        (&to.state, &from.state),
+        (&to.role, &from.role),
+        (&to.family, &from.family),
+        (&to.sock_type, &from.sock_type),
+        (&to.protocol, &from.protocol),
+        (&to.series, &from.series),
+        (&to.rule, &from.rule),
+        (&to.stack, &from.stack),
+        (&to.class, &from.class),
+        (&to.trail_len, &from.trail_len),
+        (&to.refused_len, &from.refused_len),
+        (&to.applied, &from.applied),
+    ] {
+        to.store(from.load(Relaxed), Relaxed);
+    }
+    store_address(&to.local, load_address(&from.local));
+    store_address(&to.remote, load_address(&from.remote));
+    for (to, from) in to.trail.iter().zip(&from.trail) {
+        to.stack.store(from.stack.load(Relaxed), Relaxed);
+        to.reason.store(from.reason.load(Relaxed), Relaxed);
+        to.errno.store(from.errno.load(Relaxed), Relaxed);
+    }
+    for (to, from) in to.refused.iter().zip(&from.refused) {
+        to.level.store(from.level.load(Relaxed), Relaxed);
+        to.option.store(from.option.load(Relaxed), Relaxed);
+        to.errno.store(from.errno.load(Relaxed), Relaxed);
+    }
 }
 
-pub(super) fn load_address(place: &Address) -> Option<SocketAddr> {
-    let port = place.port.load(Relaxed);
-    let (high, low) = (place.high.load(Relaxed), place.low.load(Relaxed));
-    match place.kind.load(Relaxed) {
-        4 => Some(SocketAddr::from((Ipv4Addr::from(low as u32), port))),
-        6 => {
-            let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-            Some(SocketAddr::V6(SocketAddrV6::new(
-                ip,
-                port,
-                0,
-                place.scope.load(Relaxed),
-            )))
-        }
-        _ => None,
+/// Turns the numbers of one segment's names into another's.
+fn renumber(record: &SocketRecord, from: &Segment, to: &Segment) {
+    for passed in &record.trail {
+        let stack = from.copy_stack(passed.stack.load(Relaxed), to);
+        passed.stack.store(stack.0, Relaxed);
+    }
+    if record.role.load(Relaxed) == 0 {
+        return;
+    }
+    let rule = from.copy_rule(record.rule.load(Relaxed), to);
+    let stack = from.copy_stack(record.stack.load(Relaxed), to);
+    record.rule.store(rule.0, Relaxed);
+    record.stack.store(stack.0, Relaxed);
+    record.series.store(to.series(rule, stack).0, Relaxed);
+    let class = record.class.load(Relaxed);
+    if class != 0 {
+        record.class.store(from.copy_class(class, to).0, Relaxed);
     }
 }

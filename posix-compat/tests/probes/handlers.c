@@ -41,7 +41,7 @@ int main(void) {
 
     on_signal(SIGALRM, use_sockets, SA_RESTART);
     alarm_every(300);
-    double end = seconds() + 1.2;
+    double end = seconds() + 0.7;
     while (seconds() < end) {
         free(malloc(100 + handled % 5000));
         char text[200];
@@ -70,7 +70,7 @@ int main(void) {
 
     on_signal(SIGALRM, jump, SA_NODEFER);
     volatile int jumps = 0, opened[3] = {-1, -1, -1};
-    end = seconds() + 1.2;
+    end = seconds() + 0.7;
     while (seconds() < end) {
         if (sigsetjmp(out, 1)) {
             may_jump = 0;

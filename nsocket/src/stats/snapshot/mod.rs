@@ -6,6 +6,8 @@
 //! at most a few times what the owner has really put in the file.
 
 mod read;
+mod sockets;
+mod tables;
 mod text;
 mod view;
 
@@ -15,8 +17,8 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::counter::{Counts, SeriesCounts};
+use super::facts::{SocketRole, SocketState};
 use super::histogram::HistogramKind;
-use super::record::{SocketRole, SocketState};
 use crate::reason::ReasonCode;
 
 pub use text::Name;

@@ -3,33 +3,22 @@
 use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::sockets::read_sockets;
+use super::tables::{Tables, used};
 use super::text::Name;
 use super::view::Copy;
-use super::{
-    HistogramInfo, PassedInfo, PolicyInfo, RefusedInfo, RuleInfo, SeriesInfo, Snapshot,
-    SnapshotError, SocketInfo,
-};
-use crate::reason::ReasonCode;
-use crate::stats::counter::{Counts, SeriesCounter, SeriesCounts};
+use super::{HistogramInfo, PolicyInfo, RuleInfo, SeriesInfo, Snapshot, SnapshotError};
+use crate::stats::counter::{Counts, SeriesCounts};
 use crate::stats::histogram::{BUCKETS, HistogramKind};
 use crate::stats::layout::{
-    Buckets, CLASSES, FLAG_KEEP, Fixed, Header, HistogramHead, KINDS, MAGIC, MAX_SOCKETS, PAGE,
-    RULES, Rule, SERIES, SOCKET_CHUNK, STACKS, Series, ShortName, SocketRecord, VERSION,
-    total_bytes,
+    Buckets, FLAG_KEEP, Fixed, Header, HistogramHead, KINDS, MAGIC, MAX_SOCKETS, PAGE, SERIES,
+    Series, VERSION, total_bytes,
 };
-use crate::stats::names::{OTHER_NAME, is_ready};
-use crate::stats::record::{SocketRole, SocketState, load_address};
-use crate::stats::segment::place;
-use crate::stats::text::load_bytes;
 
-/// How often something that is just being written is read again.
+/// How often a header whose texts are just being written is read again.
 const ATTEMPTS: usize = 8;
-
-/// Words of a socket record that change without its sequence number: the two byte counts.
-const UNPROTECTED_WORDS: usize = 2;
 
 pub(super) fn snapshot(file: &File) -> Result<Snapshot, SnapshotError> {
     let metadata = file.metadata().map_err(SnapshotError::Read)?;
@@ -127,103 +116,6 @@ fn texts_of(header: &Header) -> Option<Texts> {
     ])
 }
 
-/// The names that numbers stand for. Slots that hold nothing are "(other)".
-struct Tables {
-    stacks: Vec<Name>,
-    classes: Vec<Name>,
-    rules: Vec<RuleInfo>,
-}
-
-impl Tables {
-    fn read(file: &File, header: &Header) -> Result<Self, SnapshotError> {
-        Ok(Self {
-            stacks: short_names(file, &header.stack_words, offset_of!(Fixed, stacks))?,
-            classes: short_names(file, &header.class_words, offset_of!(Fixed, classes))?,
-            rules: rules(file, &header.rule_words)?,
-        })
-    }
-
-    fn stack(&self, number: u16) -> Name {
-        name_at(&self.stacks, number)
-    }
-
-    fn class(&self, number: u16) -> Name {
-        if number == 0 {
-            Name::default()
-        } else {
-            name_at(&self.classes, number)
-        }
-    }
-
-    fn rule(&self, number: u16) -> (Name, u32) {
-        self.rules.get(usize::from(number)).map_or_else(
-            || (OTHER_NAME.into(), 0),
-            |rule| (rule.name.clone(), rule.line),
-        )
-    }
-}
-
-fn name_at(names: &[Name], number: u16) -> Name {
-    names
-        .get(usize::from(number))
-        .cloned()
-        .unwrap_or_else(|| OTHER_NAME.into())
-}
-
-/// How many slots of a table have been taken: they are taken in order.
-fn used(words: &[AtomicU64]) -> usize {
-    words
-        .iter()
-        .rposition(|word| word.load(Relaxed) != 0)
-        .map_or(0, |last| last + 1)
-}
-
-fn short_names(
-    file: &File,
-    words: &[AtomicU64; STACKS],
-    offset: usize,
-) -> Result<Vec<Name>, SnapshotError> {
-    const { assert!(STACKS == CLASSES) };
-    let used = used(words);
-    let copy = Copy::read(file, offset, used * size_of::<ShortName>())?;
-    let name = |slot| {
-        let entry = copy.part::<ShortName>(slot);
-        Name::from_bytes(&load_bytes(&entry.bytes, entry.len.load(Relaxed) as usize))
-    };
-    Ok((0..used)
-        .map(|slot| {
-            if is_ready(words[slot].load(Relaxed)) {
-                name(slot)
-            } else {
-                OTHER_NAME.into()
-            }
-        })
-        .collect())
-}
-
-fn rules(file: &File, words: &[AtomicU64; RULES]) -> Result<Vec<RuleInfo>, SnapshotError> {
-    let used = used(words);
-    let copy = Copy::read(file, offset_of!(Fixed, rules), used * size_of::<Rule>())?;
-    Ok((0..used)
-        .map(|slot| {
-            let rule = copy.part::<Rule>(slot);
-            let ready = is_ready(words[slot].load(Relaxed));
-            let name = load_bytes(&rule.bytes, rule.len.load(Relaxed) as usize);
-            RuleInfo {
-                name: if ready {
-                    Name::from_bytes(&name)
-                } else {
-                    OTHER_NAME.into()
-                },
-                line: rule.line.load(Relaxed),
-                hits: rule.hits.load(Relaxed),
-                fallbacks: rule.fallbacks.load(Relaxed),
-                failures: rule.failures.load(Relaxed),
-            }
-        })
-        .collect())
-}
-
 /// One entry a slot, also for slots that hold nothing, so that numbers stay numbers.
 fn read_series(
     file: &File,
@@ -291,150 +183,6 @@ fn read_histogram(
     }))
 }
 
-fn read_sockets(
-    file: &File,
-    header: &Header,
-    tables: &Tables,
-    series: &mut [SeriesInfo],
-    snapshot: &mut Snapshot,
-) -> Result<(), SnapshotError> {
-    let sockets = header.sockets.load(Relaxed);
-    let used = header.sockets_used.load(Relaxed).min(sockets);
-    let mut first = Copy::read(file, 0, 0)?;
-    let mut second = Copy::read(file, 0, 0)?;
-    for start in (0..used).step_by(SOCKET_CHUNK) {
-        let (word, mask) = place(start);
-        if header.chunks_ready[word].load(Relaxed) & mask == 0 {
-            continue;
-        }
-        let count = (used - start).min(SOCKET_CHUNK as u32) as usize;
-        let offset = record_offset(start);
-        first.refill(file, offset, count * size_of::<SocketRecord>())?;
-        second.refill(file, offset, count * size_of::<SocketRecord>())?;
-        for slot in 0..count {
-            let fd = start + slot as u32;
-            let stable = if agree(&first, &second, slot) {
-                Some(decode(second.part(slot), fd, tables))
-            } else {
-                settle(file, fd, tables)?
-            };
-            match stable {
-                None => snapshot.torn += 1,
-                Some(None) => {}
-                Some(Some((number, socket))) => {
-                    if let Some(series) = number.and_then(|number| series.get_mut(number)) {
-                        series.counters.add(SeriesCounter::BytesSent, socket.sent);
-                        series
-                            .counters
-                            .add(SeriesCounter::BytesReceived, socket.received);
-                    }
-                    snapshot.sockets.push(socket);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Reads a record that was being written until it holds still. The outer `None`: it did not.
-#[expect(clippy::option_option, reason = "torn and free are different things")]
-fn settle(file: &File, fd: u32, tables: &Tables) -> Result<Option<Option<Decoded>>, SnapshotError> {
-    let read = || Copy::read(file, record_offset(fd), size_of::<SocketRecord>());
-    let mut before = read()?;
-    for _ in 0..ATTEMPTS {
-        let after = read()?;
-        if agree(&before, &after, 0) {
-            return Ok(Some(decode(after.part(0), fd, tables)));
-        }
-        before = after;
-    }
-    Ok(None)
-}
-
-const fn record_offset(fd: u32) -> usize {
-    size_of::<Fixed>() + fd as usize * size_of::<SocketRecord>()
-}
-
-/// Two copies of a record, the second made after the first was complete, are equal, and nobody was
-/// writing: then the second is one consistent state.
-fn agree(first: &Copy, second: &Copy, slot: usize) -> bool {
-    let (a, b) = (
-        first.words_of::<SocketRecord>(slot),
-        second.words_of::<SocketRecord>(slot),
-    );
-    let seq = second.part::<SocketRecord>(slot).seq.load(Relaxed);
-    seq.is_multiple_of(2) && a[UNPROTECTED_WORDS..] == b[UNPROTECTED_WORDS..]
-}
-
-/// A socket, and the number of its series.
-type Decoded = (Option<usize>, SocketInfo);
-
-fn decode(record: &SocketRecord, fd: u32, tables: &Tables) -> Option<Decoded> {
-    let state = SocketState::from_code(record.state.load(Relaxed))?;
-    let role = SocketRole::from_code(record.role.load(Relaxed));
-    let bound = role.is_some();
-    let (rule, rule_line) = if bound {
-        tables.rule(record.rule.load(Relaxed))
-    } else {
-        Default::default()
-    };
-    let trail = usize::from(record.trail_len.load(Relaxed));
-    let refused = usize::from(record.refused_len.load(Relaxed));
-    let passed_over: Vec<_> = record
-        .trail
-        .iter()
-        .take(trail)
-        .map(|passed| PassedInfo {
-            stack: tables.stack(passed.stack.load(Relaxed)),
-            reason: ReasonCode(passed.reason.load(Relaxed)),
-            errno: passed.errno.load(Relaxed),
-        })
-        .collect();
-    let options_refused: Vec<_> = record
-        .refused
-        .iter()
-        .take(refused)
-        .map(|refused| RefusedInfo {
-            level: refused.level.load(Relaxed),
-            option: refused.option.load(Relaxed),
-            errno: refused.errno.load(Relaxed),
-        })
-        .collect();
-    let socket = SocketInfo {
-        fd,
-        state,
-        role,
-        family: record.family.load(Relaxed),
-        sock_type: record.sock_type.load(Relaxed),
-        protocol: record.protocol.load(Relaxed),
-        inode: record.inode.load(Relaxed),
-        created_ns: record.created.load(Relaxed),
-        connect_ns: record.connect_time.load(Relaxed),
-        policy_hash: record.policy_hash.load(Relaxed),
-        rule,
-        rule_line,
-        stack: if bound {
-            tables.stack(record.stack.load(Relaxed))
-        } else {
-            Name::default()
-        },
-        class: tables.class(record.class.load(Relaxed)),
-        local: load_address(&record.local),
-        remote: load_address(&record.remote),
-        sent: record.sent.load(Relaxed),
-        received: record.received.load(Relaxed),
-        passed_over_unrecorded: (trail - passed_over.len()) as u16,
-        passed_over,
-        options_applied: record.applied.load(Relaxed),
-        options_refused_unrecorded: (refused - options_refused.len()) as u16,
-        options_refused,
-    };
-    Some((
-        bound.then(|| usize::from(record.series.load(Relaxed))),
-        socket,
-    ))
-}
-
 /// Adds up pairs that two threads have entered at the same time, and drops those without anything.
 fn merge_series(all: Vec<SeriesInfo>) -> Vec<SeriesInfo> {
     let mut merged: Vec<SeriesInfo> = Vec::new();
@@ -484,6 +232,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
+    use crate::stats::layout::{CLASSES, RULES, SOCKET_CHUNK, STACKS};
 
     /// All tables full, all pages and sockets said to be there, and a file that is one hole: the longest
     /// way through the reader, at no cost to the owner.

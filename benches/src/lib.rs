@@ -1,0 +1,1 @@
+//! Benchmarks, side by side with the kernel and with peers.

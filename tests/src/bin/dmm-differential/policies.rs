@@ -1,0 +1,174 @@
+//! What the preloaded side runs under: each policy sends sockets another way, and none may change
+//! what the program sees, except the values of the options that the policy itself sets.
+//!
+//! There is none with MPTCP. It is another protocol than TCP in the kernel as well: it answers other
+//! options, and ends connections by a work queue, so that even two plain MPTCP runs differ. The
+//! probes of the preload (posix-compat/tests) cover it.
+
+use libc::c_int;
+
+pub(crate) struct Policy {
+    pub(crate) name: &'static str,
+    text: &'static str,
+    /// Options whose values the policy changes.
+    pub(crate) mask: &'static [(c_int, c_int)],
+    /// Ops, by parts of what `show` prints, that cannot be compared under it.
+    pub(crate) except: &'static [&'static str],
+    /// It may report an edge once more: a new socket under the number, or a new size of its buffer,
+    /// is one. epoll(7) allows that, and programs have to expect it; but it cannot be compared.
+    pub(crate) edges: bool,
+    pub(crate) needs: Needs,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Needs {
+    Nothing,
+    /// No preload at all: shows that the traces themselves are steady.
+    NoPreload,
+    /// A second namespace, `@NETNS@` in the text, and the right to enter it.
+    Namespace,
+}
+
+impl Policy {
+    /// All of them by name, or those that were asked for.
+    ///
+    /// # Errors
+    ///
+    /// Names the unknown one, and all that there are.
+    pub(crate) fn named(names: &[String]) -> Result<Vec<&'static Self>, String> {
+        if names.is_empty() {
+            return Ok(ALL
+                .iter()
+                .filter(|policy| policy.needs != Needs::NoPreload)
+                .collect());
+        }
+        let known = || {
+            ALL.iter()
+                .map(|policy| policy.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let find = |name: &String| {
+            ALL.iter()
+                .find(|policy| policy.name == name)
+                .ok_or_else(|| format!("no policy {name:?}; there are: {}", known()))
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// The policy file's text; `namespace` is the path of the second namespace.
+    pub(crate) fn text(&self, namespace: &str) -> String {
+        self.text.replace("@NETNS@", namespace)
+    }
+}
+
+const ALL: &[Policy] = &[
+    Policy {
+        name: "plain",
+        text: "",
+        mask: &[],
+        except: &[],
+        edges: false,
+        needs: Needs::NoPreload,
+    },
+    Policy {
+        name: "default",
+        text: "[default]\nstack = [\"kernel\"]\n",
+        mask: &[],
+        except: &[],
+        edges: false,
+        needs: Needs::Nothing,
+    },
+    Policy {
+        name: "second",
+        text: "\
+[stack.second]
+type = \"kernel\"
+
+[[rule]]
+name = \"some\"
+match = { role = [\"listen\", \"datagram\"] }
+stack = [\"second\", \"kernel\"]
+
+[[rule]]
+name = \"loopback\"
+match = { remote = [\"127.0.0.0/8\", \"::1\"], role = \"connect\" }
+stack = [\"second\"]
+",
+        mask: &[],
+        except: &[],
+        edges: false,
+        needs: Needs::Nothing,
+    },
+    Policy {
+        name: "tuned",
+        text: "\
+[stack.tuned]
+type = \"kernel\"
+congestion = \"reno\"
+options = { nodelay = true, send_buffer = \"256KiB\", receive_buffer = \"256KiB\" }
+
+[[rule]]
+name = \"all\"
+match = { role = [\"connect\", \"listen\", \"datagram\"] }
+stack = [\"tuned\", \"kernel\"]
+",
+        mask: TUNED,
+        // How much fits is what the policy changes, and so is what is writable after it.
+        except: &["FillAndDrain"],
+        edges: true,
+        needs: Needs::Nothing,
+    },
+    Policy {
+        name: "passed-over",
+        text: "\
+[stack.gone]
+type = \"kernel\"
+netns = \"dmm-there-is-no-such-namespace\"
+
+[stack.odd]
+type = \"kernel\"
+congestion = \"nosuchcontrol\"
+
+[[rule]]
+name = \"all\"
+match = { role = [\"connect\", \"listen\", \"datagram\"] }
+stack = [\"gone\", \"odd\", \"kernel\"]
+",
+        mask: &[],
+        except: &[],
+        edges: false,
+        needs: Needs::Nothing,
+    },
+    Policy {
+        name: "netns",
+        text: "\
+[stack.other]
+type = \"kernel\"
+netns = \"@NETNS@\"
+
+[[rule]]
+name = \"all\"
+match = { role = [\"connect\", \"listen\", \"datagram\"] }
+stack = [\"other\", \"kernel\"]
+",
+        mask: &[],
+        except: NAMESPACE,
+        edges: true,
+        needs: Needs::Namespace,
+    },
+];
+
+const TUNED: &[(c_int, c_int)] = &[
+    (libc::IPPROTO_TCP, libc::TCP_CONGESTION),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    // It is half the window, until that has grown.
+    (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+];
+
+/// What depends on a socket staying where it was made: one that a fork has shared cannot be moved, and
+/// its peers, which can, would be in the other namespace; and a listener on a wildcard address moves
+/// at `listen`, so that a later `bind` at home does not find the port taken (a later `listen` does).
+const NAMESPACE: &[&str] = &["Rest(", "AnyV4(Own", "AnyV6(Own"];
