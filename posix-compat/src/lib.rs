@@ -12,7 +12,7 @@
 //! | [`track`], [`process`] | the descriptors of the process, and what belongs to it alone |
 //! | [`place`] | binding a socket to a stack |
 //! | [`policy`], [`mailbox`] | the policy in force, and how it changes |
-//! | [`init`], [`env`] | start and end; the environment |
+//! | [`init`], [`mod@env`] | start and end; the environment |
 //! | [`alloc`], [`stack_switch`], [`signals`], [`user_memory`] | living inside somebody else's program |
 //!
 //! The rules of the house: no panic leaves the library; nothing allocates from the program's heap, or

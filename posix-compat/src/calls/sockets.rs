@@ -161,7 +161,8 @@ export! {
                 && let Some(fresh) = FRESH.slot(entry.slot())
             {
                 let bytes = if value.is_null() {
-                    &[][..]
+                    // The IPv6 options take a null for a 0 (ipv6_setsockopt in the kernel).
+                    &[0; size_of::<c_int>()][..]
                 } else {
                     // SAFETY: the kernel has accepted an option of this size from there; it may
                     // have read less of it, so a log that could not hold it does not look.
