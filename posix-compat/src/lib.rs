@@ -7,13 +7,13 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`calls`] | the functions that the program calls instead of libc's |
-//! | [`real`] | the functions that they stand in front of |
-//! | [`track`], [`process`] | the descriptors of the process, and what belongs to it alone |
-//! | [`place`] | binding a socket to a stack |
-//! | [`policy`], [`mailbox`] | the policy in force, and how it changes |
-//! | [`init`], [`mod@env`] | start and end; the environment |
-//! | [`alloc`], [`stack_switch`], [`signals`], [`user_memory`] | living inside somebody else's program |
+//! | `calls` | the functions that the program calls instead of libc's |
+//! | `real` | the functions that they stand in front of |
+//! | `track`, `process` | the descriptors of the process, and what belongs to it alone |
+//! | `place` | binding a socket to a stack |
+//! | `policy`, `mailbox` | the policy in force, and how it changes |
+//! | `init`, `env` | start and end; the environment |
+//! | `alloc`, `stack_switch`, `signals`, `user_memory` | living inside somebody else's program |
 //!
 //! The rules of the house: no panic leaves the library; nothing allocates from the program's heap, or
 //! at all on a data path; internal work is done by raw system calls, never by libc's symbols, which
