@@ -41,9 +41,7 @@ pub struct Origin {
 pub struct Watch {
     /// The registered descriptor (a duplicate may be registered under its own number).
     pub fd: c_int,
-    /// The epoll instance's descriptor.
-    pub epoll: c_int,
-    /// The generation of that instance, so that a reused number is not mistaken for it.
+    /// The epoll instance, by its generation: a number may be reused, and there may be several.
     pub generation: u32,
     /// As in epoll_event.
     pub events: u32,
@@ -70,7 +68,6 @@ impl Details {
         options: OptionLog::new(),
         watches: [Watch {
             fd: -1,
-            epoll: -1,
             generation: 0,
             events: 0,
             data: 0,
@@ -96,8 +93,7 @@ impl Details {
 
     /// Notes a registration, or a change of one; `false` when there is no room.
     pub fn watch(&mut self, new: Watch) -> bool {
-        let same =
-            |w: &Watch| w.fd == new.fd && w.epoll == new.epoll && w.generation == new.generation;
+        let same = |w: &Watch| w.fd == new.fd && w.generation == new.generation;
         if let Some(old) = self.watches[..self.watched].iter_mut().find(|w| same(w)) {
             *old = new;
             return true;
@@ -111,11 +107,11 @@ impl Details {
     }
 
     /// Forgets a registration.
-    pub fn unwatch(&mut self, fd: c_int, epoll: c_int) {
+    pub fn unwatch(&mut self, fd: c_int, generation: u32) {
         if let Some(at) = self
             .watches()
             .iter()
-            .position(|w| w.fd == fd && w.epoll == epoll)
+            .position(|w| w.fd == fd && w.generation == generation)
         {
             self.watched -= 1;
             self.watches.swap(at, self.watched);
@@ -414,10 +410,9 @@ mod tests {
     #[test]
     fn registrations_are_renewed_changed_and_forgotten() {
         let mut details = Details::EMPTY;
-        let watch = |epoll, events| Watch {
+        let watch = |generation, events| Watch {
             fd: 3,
-            epoll,
-            generation: 1,
+            generation,
             events,
             data: 9,
         };

@@ -53,17 +53,15 @@ impl OptionLog {
         self.used = 0;
     }
 
-    /// Records an option that the kernel has accepted. A later value of the same option takes the
-    /// place of the earlier one, unless the option adds to what there is (a multicast membership).
+    /// Records an option that the kernel has accepted. It takes the place of an earlier setting of the
+    /// same option, as the last one in order (one option may change another's value), unless the
+    /// option adds to what there is (a multicast membership).
     pub fn record(&mut self, level: c_int, name: c_int, value: &[u8]) -> Result<(), NotRecorded> {
         if is_unreplayable(level, name) {
             return Err(NotRecorded::Unreplayable);
         }
-        if !accumulates(level, name)
-            && let Some(at) = self.find(level, name, value.len())
-        {
-            self.bytes[at..at + value.len()].copy_from_slice(value);
-            return Ok(());
+        if !accumulates(level, name) {
+            self.remove(level, name);
         }
         let end = self.used + HEADER + value.len();
         if end > CAPACITY {
@@ -126,16 +124,17 @@ impl OptionLog {
         Some((option, end))
     }
 
-    /// Where the value of an earlier setting of the same size starts.
-    fn find(&self, level: c_int, name: c_int, len: usize) -> Option<usize> {
+    /// Forgets an option.
+    fn remove(&mut self, level: c_int, name: c_int) {
         let mut at = 0;
         while let Some((option, next)) = self.at(at) {
-            if option.level == level && option.name == name && option.value.len() == len {
-                return Some(next - len);
+            if option.level == level && option.name == name {
+                self.bytes.copy_within(next..self.used, at);
+                self.used -= next - at;
+            } else {
+                at = next;
             }
-            at = next;
         }
-        None
     }
 }
 
@@ -178,12 +177,18 @@ fn accumulates(level: c_int, name: c_int) -> bool {
                     | libc::IPV6_DROP_MEMBERSHIP
                     | libc::IPV6_JOIN_ANYCAST
                     | libc::IPV6_LEAVE_ANYCAST
+                    | IPV6_FLOWLABEL_MGR
             ) || (42..=48).contains(&name)
         }
-        libc::IPPROTO_TCP => name == libc::TCP_MD5SIG,
+        libc::IPPROTO_TCP => matches!(name, libc::TCP_MD5SIG | TCP_AO_ADD_KEY | TCP_AO_DEL_KEY),
         _ => false,
     }
 }
+
+// Of include/uapi/linux, where the libc crate does not have them.
+const IPV6_FLOWLABEL_MGR: c_int = 32;
+const TCP_AO_ADD_KEY: c_int = 38;
+const TCP_AO_DEL_KEY: c_int = 39;
 
 #[cfg(test)]
 mod tests {
@@ -204,12 +209,23 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (libc::SO_KEEPALIVE, two.to_vec()),
-                (libc::TCP_NODELAY, one.to_vec())
+                (libc::TCP_NODELAY, one.to_vec()),
+                (libc::SO_KEEPALIVE, two.to_vec())
             ]
         );
         assert_eq!(log.int(libc::SOL_SOCKET, libc::SO_KEEPALIVE), Some(2));
         assert_eq!(log.int(libc::SOL_SOCKET, libc::SO_REUSEADDR), None);
+    }
+
+    #[test]
+    fn a_value_of_another_length_replaces_too() {
+        let mut log = OptionLog::new();
+        for name in [&b"reno"[..], b"cubic", b"reno"] {
+            log.record(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name)
+                .unwrap();
+        }
+        let seen: Vec<_> = log.iter().map(|option| option.value.to_vec()).collect();
+        assert_eq!(seen, [b"reno"]);
     }
 
     #[test]

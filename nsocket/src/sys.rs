@@ -63,6 +63,42 @@ pub fn getsockopt_int(fd: impl AsFd, level: c_int, name: c_int) -> Result<c_int,
     Ok(c_int::from_ne_bytes(value))
 }
 
+/// All signals of this thread, blocked while the value lives: also the two that libc uses among
+/// threads (for cancellation, and to change the user of all of them at once), which pthread_sigmask(3)
+/// does not let one block.
+pub struct BlockedSignals(u64);
+
+impl BlockedSignals {
+    /// Blocks them.
+    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Self {
+        Self(set_signal_mask(u64::MAX))
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        set_signal_mask(self.0);
+    }
+}
+
+/// rt_sigprocmask(2); returns the mask before.
+fn set_signal_mask(mask: u64) -> u64 {
+    let mut old = 0u64;
+    // SAFETY: both sets are as large as the call says, and borrowed for it; with these arguments it
+    // does not fail.
+    let _ = unsafe {
+        syscall!(
+            Sysno::rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut old,
+            size_of::<u64>()
+        )
+    };
+    old
+}
+
 fn errno(errno: syscalls::Errno) -> Errno {
     Errno::from_raw_os_error(errno.into_raw())
 }

@@ -1,13 +1,16 @@
 //! The socket table: what the session layer knows of each descriptor number.
 //!
-//! One word a descriptor, in zero-initialised static memory: a page that no descriptor of which is
-//! used is never touched, `fork` copies the table with the rest of the process, and a reader needs
-//! one relaxed load, no lock and no initialisation. The table never owns a descriptor: the kernel
+//! One word a descriptor, in chunks of private memory that are mapped when the first descriptor in
+//! them is managed: `fork` copies the table with the rest of the process, and a reader needs two
+//! loads, no lock and no initialisation. The table never owns a descriptor: the kernel
 //! referees lifetime, and a word that has gone stale (a descriptor closed by a raw system call, say)
 //! must only ever cost accuracy of the statistics. Whoever acts on a socket for good checks its
 //! identity first (see [`crate::fresh::Fresh::identity`]).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 /// Descriptors from this number on are not managed; the kernel carries them. It is Linux's default
 /// `fs.nr_open`.
@@ -121,19 +124,24 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+/// Descriptors of a chunk: 64 KiB of words.
+const CHUNK: usize = 8192;
+
+type Chunk = [AtomicU64; CHUNK];
+
 /// The table itself; a process has one, as a `static`.
 pub struct Table {
-    words: [AtomicU64; CAPACITY],
+    chunks: [AtomicPtr<Chunk>; CAPACITY / CHUNK],
     /// One more than the highest descriptor that was ever managed: the bound of a scan.
     high: AtomicU32,
 }
 
 impl Table {
     /// An empty table.
-    #[expect(clippy::new_without_default, reason = "8 MiB: only ever a static")]
+    #[expect(clippy::new_without_default, reason = "const, for a static")]
     pub const fn new() -> Self {
         Self {
-            words: [const { AtomicU64::new(0) }; CAPACITY],
+            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CAPACITY / CHUNK],
             high: AtomicU32::new(0),
         }
     }
@@ -143,16 +151,21 @@ impl Table {
     pub fn load(&self, fd: i32) -> Entry {
         // Relaxed: an entry is one word and points at nothing that this thread must see in order; a
         // program that shares a descriptor between threads has synchronised the number itself.
-        match self.words.get(fd as u32 as usize) {
+        match self.word(fd) {
             Some(word) => Entry(word.load(Ordering::Relaxed)),
             None => Entry::UNMANAGED,
         }
     }
 
-    /// Sets the entry of `fd` and returns the one before. `false` numbers (negative, or beyond
-    /// [`CAPACITY`]) stay unmanaged.
+    /// Sets the entry of `fd` and returns the one before. Numbers that are negative or beyond
+    /// [`CAPACITY`] stay unmanaged, and so does everything where there is no memory for it.
     pub fn swap(&self, fd: i32, entry: Entry) -> Entry {
-        let Some(word) = self.words.get(fd as u32 as usize) else {
+        let word = if entry.is_unmanaged() {
+            self.word(fd)
+        } else {
+            self.word_or_map(fd)
+        };
+        let Some(word) = word else {
             return Entry::UNMANAGED;
         };
         if !entry.is_unmanaged() {
@@ -163,10 +176,34 @@ impl Table {
 
     /// Replaces the entry of `fd` if it still is `old`.
     pub fn exchange(&self, fd: i32, old: Entry, new: Entry) -> bool {
-        self.words.get(fd as u32 as usize).is_some_and(|word| {
+        self.word(fd).is_some_and(|word| {
             word.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         })
+    }
+
+    #[inline(always)]
+    fn word(&self, fd: i32) -> Option<&AtomicU64> {
+        let fd = fd as u32 as usize;
+        let chunk = self.chunks.get(fd / CHUNK)?.load(Ordering::Acquire);
+        // SAFETY: null, or a chunk that is never unmapped; zeroed memory is a valid chunk.
+        unsafe { chunk.as_ref() }.map(|chunk| &chunk[fd % CHUNK])
+    }
+
+    #[cold]
+    fn word_or_map(&self, fd: i32) -> Option<&AtomicU64> {
+        let place = self.chunks.get(fd as u32 as usize / CHUNK)?;
+        if place.load(Ordering::Acquire).is_null() {
+            let chunk = map_chunk()?;
+            if place
+                .compare_exchange(ptr::null_mut(), chunk, Ordering::AcqRel, Ordering::Acquire)
+                .is_err()
+            {
+                // SAFETY: the chunk was mapped just now and lost the race to be published.
+                let _ = unsafe { munmap(chunk.cast(), size_of::<Chunk>()) };
+            }
+        }
+        self.word(fd)
     }
 
     /// Sets or clears a flag of a managed descriptor; leaves others alone.
@@ -190,6 +227,19 @@ impl Table {
             .map(|fd| (fd as i32, self.load(fd as i32)))
             .filter(|(_, entry)| !entry.is_unmanaged())
     }
+}
+
+fn map_chunk() -> Option<*mut Chunk> {
+    // SAFETY: a new private mapping at an address of the kernel's choice.
+    let memory = unsafe {
+        mmap_anonymous(
+            ptr::null_mut(),
+            size_of::<Chunk>(),
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
+    };
+    memory.ok().map(<*mut _>::cast)
 }
 
 #[cfg(test)]

@@ -154,28 +154,71 @@ pub(crate) fn variable(name: &CStr) -> Option<&'static [u8]> {
 
 /// The string of `envp` that starts with `prefix`.
 pub(crate) fn find(envp: *const *const c_char, prefix: &CStr) -> Option<&'static CStr> {
-    // SAFETY: an environment is a null-terminated array of C strings (environ(7)).
-    unsafe { strings(envp).find(|string| string.to_bytes().starts_with(prefix.to_bytes())) }
+    strings(envp)?.find(|string| string.to_bytes().starts_with(prefix.to_bytes()))
 }
 
-/// The strings of an environment.
-///
-/// # Safety
-/// `envp` must be null or a null-terminated array of C strings.
-pub(crate) unsafe fn strings(envp: *const *const c_char) -> impl Iterator<Item = &'static CStr> {
-    let mut at = envp;
-    std::iter::from_fn(move || {
-        if at.is_null() {
+/// The strings of an environment; `None` if it is not one that can be read to its end, which the
+/// kernel will say then.
+pub(crate) fn strings(
+    envp: *const *const c_char,
+) -> Option<impl Iterator<Item = &'static CStr> + Clone> {
+    let count = count(envp)?;
+    Some((0..count).map(move |i| {
+        // SAFETY: `count` has found this many strings, each of which can be read.
+        unsafe { CStr::from_ptr(*envp.add(i)) }
+    }))
+}
+
+/// How many strings there are, if all of them can be read.
+fn count(envp: *const *const c_char) -> Option<usize> {
+    if envp.is_null() {
+        return Some(0);
+    }
+    let mut seen = Seen { page: usize::MAX };
+    let mut count = 0;
+    loop {
+        let at = envp.wrapping_add(count);
+        if !seen.word(at.cast()) {
             return None;
         }
-        // SAFETY: the array goes on until its null, which ends the iteration.
-        let string = unsafe { *at };
+        // SAFETY: the pointer can be read.
+        let string = unsafe { at.read_unaligned() };
         if string.is_null() {
-            return None;
+            return Some(count);
         }
-        // SAFETY: the element before the null was not the last.
-        at = unsafe { at.add(1) };
-        // SAFETY: an element is a C string.
-        Some(unsafe { CStr::from_ptr(string) })
-    })
+        let mut end = string;
+        loop {
+            if !seen.byte(end.cast()) {
+                return None;
+            }
+            // SAFETY: the byte can be read.
+            if unsafe { *end } == 0 {
+                break;
+            }
+            end = end.wrapping_add(1);
+        }
+        count += 1;
+    }
+}
+
+/// The page that was found to be readable last: neighbours need not be asked for again.
+struct Seen {
+    page: usize,
+}
+
+impl Seen {
+    fn byte(&mut self, at: *const u8) -> bool {
+        let page = at as usize / 4096;
+        if page != self.page {
+            if !crate::user_memory::readable(at.cast(), 1) {
+                return false;
+            }
+            self.page = page;
+        }
+        true
+    }
+
+    fn word(&mut self, at: *const u8) -> bool {
+        self.byte(at) && self.byte(at.wrapping_add(size_of::<usize>() - 1))
+    }
 }

@@ -13,7 +13,8 @@
 //! | `place` | binding a socket to a stack |
 //! | `policy`, `mailbox` | the policy in force, and how it changes |
 //! | `init`, `env` | start and end; the environment |
-//! | `alloc`, `stack_switch`, `signals`, `user_memory` | living inside somebody else's program |
+//! | `sandbox` | programs that give up their system calls |
+//! | `alloc`, `stack_switch`, `user_memory` | living inside somebody else's program |
 //!
 //! The rules of the house: no panic leaves the library; nothing allocates from the program's heap, or
 //! at all on a data path; internal work is done by raw system calls, never by libc's symbols, which
@@ -39,7 +40,7 @@ mod place;
 mod policy;
 mod process;
 mod real;
-mod signals;
+mod sandbox;
 mod stack_switch;
 mod track;
 mod user_memory;

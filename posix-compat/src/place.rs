@@ -6,6 +6,7 @@ mod watches;
 
 use std::ffi::c_int;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dmm_nsocket::Reason;
@@ -21,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::policy::{self, Live};
 use crate::process::{self, FRESH, TABLE};
-use crate::track;
+use crate::{sandbox, track};
 use descriptor::Descriptor;
 
 /// Stacks passed over that are remembered by name.
@@ -45,15 +46,29 @@ pub(crate) fn bind_to_stack(
 /// socket, or a datagram socket at the wildcard address. If another kernel instance (in a namespace)
 /// would get it as things stand, it goes there now, so that the address and the port are that
 /// instance's; which rule has it in the end is decided by `listen`, `connect`, or the first datagram.
-pub(crate) fn prepare_bind(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
+///
+/// Says whether the socket is bound now: an instance binds its own to see whether it has the address.
+pub(crate) fn prepare_bind(fd: c_int, local: SocketAddr) -> Result<bool, c_int> {
     policy::refresh();
-    guarded(|| move_for_bind(fd, local))
+    guarded(|| move_to_instance(fd, Some(local)))
 }
 
-/// A datagram socket is about to be bound to a specific address: that decides.
-pub(crate) fn bind_datagram(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
+/// A datagram socket is about to send without a destination. The call will fail, but the kernel gives
+/// the socket a port: it must be that of the instance that would get it as things stand.
+pub(crate) fn move_unaddressed(fd: c_int) -> Result<(), c_int> {
     policy::refresh();
-    guarded(|| settle_with_local(fd, Role::Datagram, Some(local), None))
+    guarded(|| move_to_instance(fd, None).map(|_| ()))
+}
+
+/// A datagram socket is about to be bound to a specific address: that decides. Says whether it is
+/// bound now, as [`prepare_bind`] does.
+pub(crate) fn bind_datagram(fd: c_int, local: SocketAddr) -> Result<bool, c_int> {
+    policy::refresh();
+    guarded(|| {
+        let before = bound_address(fd);
+        settle_with_local(fd, Role::Datagram, Some(local), None)?;
+        Ok(before.is_none() && bound_address(fd).is_some())
+    })
 }
 
 /// A datagram socket is about to receive: one that can (it has a port) is a server's, and its local
@@ -61,9 +76,7 @@ pub(crate) fn bind_datagram(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
 pub(crate) fn receive_datagrams(fd: c_int) -> Result<(), c_int> {
     policy::refresh();
     guarded(|| match fresh_socket(fd) {
-        Some((entry, fresh)) if Descriptor::new(fd, entry, fresh).bound_address().is_some() => {
-            settle(fd, Role::Datagram, None)
-        }
+        Some(_) if bound_address(fd).is_some() => settle(fd, Role::Datagram, None),
         _ => Ok(()),
     })
 }
@@ -83,10 +96,10 @@ pub(crate) fn record_as_it_is(segment: &Segment, record: Record<'_>, role: Socke
 }
 
 /// A fault of ours must not end the program: the kernel carries the socket then.
-fn guarded(f: impl FnOnce() -> Result<(), c_int>) -> Result<(), c_int> {
+fn guarded<T: Default>(f: impl FnOnce() -> Result<T, c_int>) -> Result<T, c_int> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
         track::count(Counter::UnmanagedFallbacks);
-        Ok(())
+        Ok(T::default())
     })
 }
 
@@ -104,7 +117,7 @@ fn settle_with_local(
         return Ok(());
     };
     let mut descriptor = Descriptor::new(fd, entry, fresh);
-    let local = local.or_else(|| descriptor.bound_address());
+    let local = local.or_else(|| bound_address(fd));
     let key = key(fresh, role, local, remote);
     let decided = policy::with(|live| decide(live, &key, fresh.origin(), &mut descriptor));
     match decided {
@@ -124,7 +137,7 @@ fn fresh_socket(fd: c_int) -> Option<(Entry, &'static Fresh)> {
         return None;
     }
     let fresh = FRESH.slot(entry.slot())?;
-    if process::is_borrowed() {
+    if process::is_borrowed() || sandbox::is_entered() {
         return None;
     }
     if track::inode(fd) != fresh.identity() {
@@ -340,32 +353,44 @@ impl<'p> Trail<'p> {
     }
 }
 
-fn move_for_bind(fd: c_int, local: SocketAddr) -> Result<(), c_int> {
+/// The local address of a socket, if it is bound.
+fn bound_address(fd: c_int) -> Option<SocketAddr> {
+    // SAFETY: a descriptor of the program's, borrowed for the call.
+    descriptor::bound_address(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+fn move_to_instance(fd: c_int, local: Option<SocketAddr>) -> Result<bool, c_int> {
     let Some((entry, fresh)) = fresh_socket(fd) else {
-        return Ok(());
+        return Ok(false);
     };
+    if bound_address(fd).is_some() {
+        // The kernel will say so.
+        return Ok(false);
+    }
     let mut descriptor = Descriptor::new(fd, entry, fresh);
     // With a port it is most likely a server; without, a client that chooses its address.
-    let role = match (entry.has(Entry::DATAGRAM), local.port()) {
+    let role = match (entry.has(Entry::DATAGRAM), local.map(|local| local.port())) {
         (true, _) => Role::Datagram,
-        (false, 0) => Role::Connect,
-        (false, _) => Role::Listen,
+        (false, None | Some(0)) => Role::Connect,
+        (false, Some(_)) => Role::Listen,
     };
-    let key = key(fresh, role, Some(local), None);
-    policy::with(|live| {
+    let key = key(fresh, role, local, None);
+    let moved = policy::with(|live| {
         let decision = live.matcher.lookup(&key);
         let request = request(&key, fresh.origin());
         for instance in candidates(live, &decision) {
             if instance.admit(&request).is_err() {
                 continue;
             }
-            if instance.placement(&request) == 0 {
-                return;
-            }
-            if instance.place(&request, &mut descriptor).is_ok() {
-                return;
+            // Also where the socket stays: an option may matter to bind(2) (IP_FREEBIND).
+            match instance.place(&request, &mut descriptor) {
+                Ok(_) => return Ok(()),
+                Err(PlaceError::Refused(_)) => {}
+                Err(PlaceError::Failed(errno)) => return Err(errno.raw_os_error()),
             }
         }
+        Ok(())
     });
-    Ok(())
+    moved.unwrap_or(Ok(()))?;
+    Ok(bound_address(fd).is_some())
 }

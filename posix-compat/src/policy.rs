@@ -21,7 +21,7 @@ use dmm_nsocket::stats::{Counter, Segment};
 use dmm_policy::Matcher;
 
 use crate::alloc::Arena;
-use crate::{clock, process};
+use crate::{clock, process, sandbox};
 
 pub(crate) use load::init;
 
@@ -63,6 +63,9 @@ pub(crate) fn with<R>(f: impl FnOnce(&Live) -> R) -> Option<R> {
 
 /// Gives the policy a chance to change. Cheap when it has not.
 pub(crate) fn refresh() {
+    if sandbox::is_entered() {
+        return;
+    }
     let now = clock::coarse();
     let last = LAST_LOOK.load(Ordering::Relaxed);
     if now.wrapping_sub(last) < LOOK_EVERY {

@@ -16,7 +16,7 @@ use dmm_nsocket::stats::{CreateInfo, DEFAULT_DIR, Segment};
 use dmm_nsocket::table::Table;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
-use crate::env;
+use crate::{env, sandbox};
 
 /// The process's descriptors.
 pub(crate) static TABLE: Table = Table::new();
@@ -130,7 +130,7 @@ pub(crate) fn existing_segment() -> Option<&'static Segment> {
 /// Makes this process's segment. Only the first caller does; others go without until it is there.
 #[cold]
 fn adopt(own: &'static Own) -> Option<&'static Segment> {
-    if is_borrowed() {
+    if is_borrowed() || sandbox::is_entered() {
         return None;
     }
     own.state
@@ -229,6 +229,7 @@ fn argv0(buffer: &mut [u8]) -> &[u8] {
 /// An orderly end of the program.
 pub(crate) fn finish() {
     if !is_borrowed()
+        && !sandbox::is_entered()
         && let Some(segment) = existing_segment()
     {
         segment.finish();

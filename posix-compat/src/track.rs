@@ -13,6 +13,7 @@ use dmm_nsocket::sys;
 use dmm_nsocket::table::{Entry, State};
 
 use crate::process::{self, FRESH, TABLE};
+use crate::sandbox;
 
 /// The record of a descriptor, made if need be.
 pub(crate) fn record(fd: c_int) -> Option<Socket<'static>> {
@@ -37,6 +38,9 @@ pub(crate) fn opened(fd: c_int, domain: c_int, kind: c_int, protocol: c_int) {
     }
     let flags = kind & (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
     let kind = kind & !flags;
+    if sandbox::is_entered() {
+        return;
+    }
     let inode = inode(fd);
     let origin = Origin {
         domain,
@@ -71,11 +75,13 @@ pub(crate) fn accepted(
     remote: Option<std::net::SocketAddr>,
 ) {
     forget(fd);
-    if !TABLE.load(listener).is_socket() && !adopt(listener) {
+    if sandbox::is_entered() || (!TABLE.load(listener).is_socket() && !adopt(listener)) {
         return;
     }
-    let entry =
-        Entry::new(State::Kernel, 0, 0).with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0);
+    let disguised = TABLE.load(listener).has(Entry::DISGUISED);
+    let entry = Entry::new(State::Kernel, 0, 0)
+        .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0)
+        .with(Entry::DISGUISED, disguised);
     TABLE.swap(fd, entry);
     if let (Some(from), Some(to)) = (record(listener), record(fd)) {
         to.accepted(from, inode(fd), remote);
@@ -85,7 +91,7 @@ pub(crate) fn accepted(
 /// A descriptor that came from somewhere else (an exec, another process) turns out to be a socket
 /// that would be managed had it been made here: from now on it is. Says whether it is one.
 pub(crate) fn adopt(fd: c_int) -> bool {
-    if fd < 0 || process::is_borrowed() {
+    if fd < 0 || process::is_borrowed() || sandbox::is_entered() {
         return false;
     }
     // SAFETY: only borrowed for the calls; one that is not open is refused by them.

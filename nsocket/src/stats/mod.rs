@@ -35,6 +35,7 @@ pub use facts::{Opened, OptionRefusal, PassedOver, Selected, SocketRole, SocketS
 pub use histogram::{
     BUCKETS, HistogramKind, MAX_VALUE, SIGNIFICANT_FIGURES, bucket_of, highest_of, lowest_of,
 };
+pub use pages::stop_system_calls;
 pub use path::{DEFAULT_DIR, pid_of_file_name};
 pub(crate) use process::file_size_allowed;
 pub use process::start_ticks_in;

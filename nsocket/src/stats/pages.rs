@@ -10,7 +10,7 @@
 
 use std::ffi::CStr;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::{Mode, OFlags};
@@ -20,6 +20,15 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use super::histogram::{BUCKETS, HistogramKind};
 use super::layout::{Buckets, Fixed, Header, Rule, Series, ShortName, SocketRecord, total_bytes};
 use super::process::file_size_allowed;
+
+/// Set for good by [`stop_system_calls`].
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// From now on no segment of this process makes a system call: what has memory is written, the rest
+/// is lost. For a process that enters a seccomp(2) sandbox.
+pub fn stop_system_calls() {
+    STOPPED.store(true, Relaxed);
+}
 
 /// How often a request for memory that was interrupted is made again.
 const ATTEMPTS: u32 = 16;
@@ -95,6 +104,9 @@ impl Pages {
 
     /// Backs a range of the mapping with memory. After `true` a write to it cannot fail.
     pub(super) fn populate(&self, offset: usize, len: usize) -> bool {
+        if STOPPED.load(Relaxed) {
+            return false;
+        }
         let start = offset & !(self.page - 1);
         let end = (offset + len)
             .next_multiple_of(self.page)

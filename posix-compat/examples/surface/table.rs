@@ -301,6 +301,12 @@ pub const SURFACE: &[Group] = &[
                 ORIGINAL,
             ),
             row(
+                &["prctl"],
+                "original call; from PR_SET_SECCOMP on DMM makes no system calls of its own: the policy does not change any \
+                 more, and sockets that are made or accepted are the kernel's",
+                "the same",
+            ),
+            row(
                 &["setns", "unshare"],
                 "sockets stay in their namespace; new ones are of the new one",
                 ORIGINAL,
@@ -350,7 +356,7 @@ pub const SURFACE: &[Group] = &[
         rows: &[row(
             &["syscall"],
             "socket, socketpair, bind, listen, accept, accept4, connect, setsockopt, sendto, sendmsg, sendmmsg, \
-             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve, exit_group: as the function of that name",
+             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve, exit_group, seccomp: as the function of that name",
             ORIGINAL,
         )],
     },

@@ -3,7 +3,6 @@
 //! On the kernel stack a call is a look-up, the original call and a few counters.
 
 use std::ffi::{c_int, c_uint, c_void};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dmm_nsocket::stats::HistogramKind;
@@ -102,7 +101,7 @@ fn undirected(fd: c_int, way: Way) -> Result<(), c_int> {
     match way {
         Way::In => place::receive_datagrams(fd),
         // The call will fail, but give the socket a port: it must be that of the right instance.
-        Way::Out => place::prepare_bind(fd, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+        Way::Out => place::move_unaddressed(fd),
     }
 }
 
@@ -163,45 +162,21 @@ export! {
 
     /// sendto(2).
     fn sendto(fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const sockaddr, address_len: socklen_t) -> ssize_t {
-        if is_fresh(fd)
-            && !address.is_null()
-            && let Err(code) = first_send(fd, flags, address, address_len)
-        {
-            return errno::fail(code);
-        }
-        transfer!(fd, Way::Out, unsafe { real::sendto(fd, data, len, flags, address, address_len) })
+        sendto_by(fd, flags, address, address_len, || unsafe {
+            real::sendto(fd, data, len, flags, address, address_len)
+        })
     }
 
     /// sendmsg(2).
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-        if is_fresh(fd)
-            && let Err(code) = first_message(fd, flags, message)
-        {
-            return errno::fail(code);
-        }
-        crate::calls::descriptors::sending(message);
-        transfer!(fd, Way::Out, unsafe { real::sendmsg(fd, message, flags) })
+        sendmsg_by(fd, message, flags, || unsafe { real::sendmsg(fd, message, flags) })
     }
 
     /// sendmmsg(2).
     also [__sendmmsg] fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
-        if is_fresh(fd)
-            && count > 0
-            && let Err(code) = first_message(fd, flags, messages.cast::<msghdr>())
-        {
-            return errno::fail(code);
-        }
-        let entry = TABLE.load(fd);
-        if entry.is_unmanaged() {
-            return unsafe { real::sendmmsg(fd, messages, count, flags) };
-        }
-        if let Err(code) = first_use(fd, entry, Way::Out) {
-            return errno::fail(code);
-        }
-        let begun = begin(entry);
-        let sent = unsafe { real::sendmmsg(fd, messages, count, flags) };
-        end(fd, entry, Way::Out, batch_bytes(messages, sent), begun);
-        sent
+        sendmmsg_by(fd, messages, count, flags, || unsafe {
+            real::sendmmsg(fd, messages, count, flags)
+        })
     }
 
     /// recv(2).
@@ -228,22 +203,7 @@ export! {
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-        let entry = TABLE.load(fd);
-        if entry.is_unmanaged() {
-            let received = unsafe { real::recvmsg(fd, message, flags) };
-            if received >= 0 {
-                // SAFETY: the kernel has just written the header.
-                crate::calls::descriptors::received(unsafe { &*message });
-            }
-            return received;
-        }
-        if let Err(code) = first_use(fd, entry, Way::In) {
-            return errno::fail(code);
-        }
-        let begun = begin(entry);
-        let received = unsafe { real::recvmsg(fd, message, flags) };
-        end(fd, entry, Way::In, received, begun);
-        received
+        recvmsg_by(fd, message, || unsafe { real::recvmsg(fd, message, flags) })
     }
 
     /// recvmmsg(2).
@@ -352,6 +312,99 @@ export! {
     fn vmsplice(fd: c_int, vectors: *const iovec, count: size_t, flags: c_uint) -> ssize_t {
         unsafe { real::vmsplice(fd, vectors, count, flags) }
     }
+}
+
+/// Sends to an address by `call`: a fresh socket is bound to a stack before.
+pub(super) fn sendto_by(
+    fd: c_int,
+    flags: c_int,
+    address: *const sockaddr,
+    len: socklen_t,
+    call: impl Fn() -> ssize_t,
+) -> ssize_t {
+    if is_fresh(fd)
+        && !address.is_null()
+        && let Err(code) = first_send(fd, flags, address, len)
+    {
+        return errno::fail(code);
+    }
+    transfer!(fd, Way::Out, call())
+}
+
+/// Sends a message by `call`: a fresh socket is bound to a stack before; one that is passed along is
+/// shared from then on.
+pub(super) fn sendmsg_by(
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+    call: impl Fn() -> ssize_t,
+) -> ssize_t {
+    if is_fresh(fd)
+        && let Err(code) = first_message(fd, flags, message)
+    {
+        return errno::fail(code);
+    }
+    let sent = sent_message(fd, call);
+    if sent >= 0 {
+        // SAFETY: the kernel has just read the header, and the control data that it names.
+        crate::calls::descriptors::passed_on(unsafe { &*message });
+    }
+    sent
+}
+
+fn sent_message(fd: c_int, call: impl Fn() -> ssize_t) -> ssize_t {
+    transfer!(fd, Way::Out, call())
+}
+
+/// Sends messages by `call`: a fresh socket is bound to a stack by the first of them.
+pub(super) fn sendmmsg_by(
+    fd: c_int,
+    messages: *const mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
+    if is_fresh(fd)
+        && count > 0
+        && let Err(code) = first_message(fd, flags, messages.cast::<msghdr>())
+    {
+        return errno::fail(code);
+    }
+    let entry = TABLE.load(fd);
+    if entry.is_unmanaged() {
+        return call();
+    }
+    if let Err(code) = first_use(fd, entry, Way::Out) {
+        return errno::fail(code);
+    }
+    let begun = begin(entry);
+    let sent = call();
+    end(fd, entry, Way::Out, batch_bytes(messages, sent), begun);
+    sent
+}
+
+/// Receives a message by `call`; descriptors that come with it are new.
+pub(super) fn recvmsg_by(
+    fd: c_int,
+    message: *const msghdr,
+    call: impl FnOnce() -> ssize_t,
+) -> ssize_t {
+    let entry = TABLE.load(fd);
+    if entry.is_unmanaged() {
+        let received = call();
+        if received >= 0 {
+            // SAFETY: the kernel has just written the header.
+            crate::calls::descriptors::received(unsafe { &*message });
+        }
+        return received;
+    }
+    if let Err(code) = first_use(fd, entry, Way::In) {
+        return errno::fail(code);
+    }
+    let begun = begin(entry);
+    let received = call();
+    end(fd, entry, Way::In, received, begun);
+    received
 }
 
 /// Counts bytes that went out by another way (dprintf(3)).

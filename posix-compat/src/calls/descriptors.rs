@@ -8,7 +8,7 @@ use libc::{msghdr, stat, stat64};
 
 use crate::export::export;
 use crate::process::{self, FRESH, TABLE};
-use crate::{real, track, user_memory};
+use crate::{real, track};
 
 export! {
     /// close(2).
@@ -25,39 +25,23 @@ export! {
 
     /// close_range(2).
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-        // CLOSE_RANGE_CLOEXEC closes nothing now; other flags but UNSHARE are refused.
-        const UNSHARE: c_int = 1 << 1;
-        if first <= last && flags & !UNSHARE == 0 {
-            forget_range(first, last);
-        }
+        before_close_range(first, last, flags);
         unsafe { real::close_range(first, last, flags) }
     }
 
     /// dup(2).
     fn dup(fd: c_int) -> c_int {
-        let new = unsafe { real::dup(fd) };
-        if new >= 0 {
-            track::duplicated(fd, new);
-        }
-        new
+        duplicated_by(fd, unsafe { real::dup(fd) })
     }
 
     /// dup2(2).
     also [__dup2] fn dup2(old: c_int, new: c_int) -> c_int {
-        let result = unsafe { real::dup2(old, new) };
-        if result >= 0 {
-            track::duplicated(old, new);
-        }
-        result
+        duplicated_by(old, unsafe { real::dup2(old, new) })
     }
 
     /// dup3(2).
     fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
-        let result = unsafe { real::dup3(old, new, flags) };
-        if result >= 0 {
-            track::duplicated(old, new);
-        }
-        result
+        duplicated_by(old, unsafe { real::dup3(old, new, flags) })
     }
 
     /// fcntl(2). Commands without an argument ignore the third one.
@@ -121,6 +105,23 @@ export! {
     }
 }
 
+/// What a range is closed by: those in it are forgotten.
+pub(super) fn before_close_range(first: c_uint, last: c_uint, flags: c_int) {
+    // CLOSE_RANGE_CLOEXEC closes nothing now; other flags but UNSHARE are refused.
+    const UNSHARE: c_int = 1 << 1;
+    if first <= last && flags & !UNSHARE == 0 {
+        forget_range(first, last);
+    }
+}
+
+/// A call that duplicates `old` has returned `result`.
+pub(super) fn duplicated_by(old: c_int, result: c_int) -> c_int {
+    if result >= 0 {
+        track::duplicated(old, result);
+    }
+    result
+}
+
 fn forget_range(first: c_uint, last: c_uint) {
     if process::is_borrowed() {
         return;
@@ -130,7 +131,8 @@ fn forget_range(first: c_uint, last: c_uint) {
     }
 }
 
-fn after_fcntl(fd: c_int, command: c_int, argument: c_ulong, result: c_int) {
+/// fcntl(2) has returned `result`.
+pub(super) fn after_fcntl(fd: c_int, command: c_int, argument: c_ulong, result: c_int) {
     if result < 0 {
         return;
     }
@@ -144,18 +146,12 @@ fn after_fcntl(fd: c_int, command: c_int, argument: c_ulong, result: c_int) {
     }
 }
 
-/// A message is about to be sent: a fresh socket in it is about to be shared with its receiver.
-pub(super) fn sending(message: *const msghdr) {
-    // SAFETY: any bytes are a valid msghdr.
-    let Some(header) = (unsafe { user_memory::read(message) }) else {
-        return;
-    };
-    if header.msg_control.is_null()
-        || !user_memory::readable(header.msg_control, header.msg_controllen)
-    {
+/// A message was sent: a fresh socket in it is shared with its receiver from now on.
+pub(super) fn passed_on(header: &msghdr) {
+    if header.msg_control.is_null() || header.msg_controllen == 0 {
         return;
     }
-    each_passed(&header, |fd| {
+    each_passed(header, |fd| {
         let entry = TABLE.load(fd);
         if entry.state() == State::Fresh
             && let Some(fresh) = FRESH.slot(entry.slot())

@@ -71,21 +71,23 @@ const ON_STACK: usize = 256;
 
 /// Calls `f` with the environment that the new program is to have. `leaves` says whether it takes
 /// the place of this one.
-fn with_preload(envp: Strings, leaves: bool, f: impl FnOnce(Strings) -> c_int) -> c_int {
+pub(super) fn with_preload(envp: Strings, leaves: bool, f: impl FnOnce(Strings) -> c_int) -> c_int {
     if !wants_preload(envp) {
         track::count(Counter::ExecWithoutPreload);
         return f(envp);
     }
+    let Some(strings) = env::strings(envp) else {
+        return f(envp);
+    };
     track::count(Counter::ExecWithPreload);
-    // SAFETY: an environment, by the contract of the exec functions.
-    let count = unsafe { env::strings(envp) }.count();
+    let count = strings.clone().count();
     let segment = process::exec_leaves().filter(|_| leaves && !process::is_borrowed());
     let mut note = [0; 320];
     let note = segment.and_then(|segment| write_note(&mut note, segment.path()));
     if count + EXTRA < ON_STACK {
-        let mut strings = [ptr::null(); ON_STACK];
-        fill(&mut strings, envp, note);
-        return f(strings.as_ptr());
+        let mut array = [ptr::null(); ON_STACK];
+        fill(&mut array, strings, envp, note);
+        return f(array.as_ptr());
     }
     let size = (count + EXTRA + 1) * size_of::<*const c_char>();
     // SAFETY: a new private mapping at an address of the kernel's choice.
@@ -101,11 +103,11 @@ fn with_preload(envp: Strings, leaves: bool, f: impl FnOnce(Strings) -> c_int) -
         return f(envp);
     };
     // SAFETY: the mapping holds that many pointers, all null.
-    let strings = unsafe {
+    let array = unsafe {
         std::slice::from_raw_parts_mut(memory.cast::<*const c_char>(), count + EXTRA + 1)
     };
-    fill(strings, envp, note);
-    let result = f(strings.as_ptr());
+    fill(array, strings, envp, note);
+    let result = f(array.as_ptr());
     let code = errno::last();
     // SAFETY: mapped above; the call is over. (A child of vfork that goes on to its program leaves
     // the memory to its parent: a page or two.)
@@ -122,7 +124,10 @@ fn wants_preload(envp: Strings) -> bool {
             .windows(LIBRARY.len())
             .any(|part| part == LIBRARY)
     };
-    if !env::saved(0).is_some_and(ours) || env::find(envp, env::OPT_OUT).is_some() {
+    if !env::saved(0).is_some_and(ours)
+        || env::strings(envp).is_none()
+        || env::find(envp, env::OPT_OUT).is_some()
+    {
         return false;
     }
     env::find(envp, env::VARIABLES[0]).is_none_or(ours)
@@ -130,15 +135,20 @@ fn wants_preload(envp: Strings) -> bool {
 
 const LIBRARY: &[u8] = b"libdmm_posix.so";
 
-/// Copies the environment and adds what it lacks. The rest of `strings` is null already.
-fn fill(strings: &mut [*const c_char], envp: Strings, note: Option<&CStr>) {
-    let mut at = 0;
+/// Copies the environment and adds what it lacks. The rest of `array` is null already.
+fn fill(
+    array: &mut [*const c_char],
+    strings: impl Iterator<Item = &'static CStr>,
+    envp: Strings,
+    note: Option<&CStr>,
+) {
+    let mut places = array.iter_mut();
     let mut add = |string: &CStr| {
-        strings[at] = string.as_ptr();
-        at += 1;
+        if let Some(place) = places.next() {
+            *place = string.as_ptr();
+        }
     };
-    // SAFETY: an environment, by the contract of the exec functions.
-    unsafe { env::strings(envp) }.for_each(&mut add);
+    strings.for_each(&mut add);
     for (i, name) in env::VARIABLES.iter().enumerate() {
         if env::find(envp, name).is_none()
             && let Some(saved) = env::saved(i)
@@ -171,6 +181,7 @@ macro_rules! listed {
         #[unsafe(naked)]
         pub(crate) unsafe extern "C-unwind" fn $name() -> c_int {
             core::arch::naked_asm!(
+                ".cfi_startproc",
                 "pop r10",
                 "push r9",
                 "push r8",
@@ -179,11 +190,17 @@ macro_rules! listed {
                 "push rsi",
                 "mov rsi, rsp",
                 "push r10",
+                // The return address is where the stack pointer is, 40 bytes below its old place.
+                ".cfi_def_cfa_offset 48",
+                ".cfi_offset rip, -48",
                 "call {target}",
                 "pop r10",
                 "add rsp, 40",
                 "push r10",
+                ".cfi_def_cfa_offset 8",
+                ".cfi_offset rip, -8",
                 "ret",
+                ".cfi_endproc",
                 target = sym $target,
             )
         }

@@ -2,12 +2,12 @@
 //! so nothing has to be remembered here; the calls are in front of libc's so that they are known
 //! to be, and that a later stack may act on them.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_ulong};
 
 use libc::{gid_t, size_t, uid_t};
 
 use crate::export::export;
-use crate::real;
+use crate::{real, sandbox};
 
 export! {
     /// setuid(2).
@@ -63,6 +63,15 @@ export! {
     /// setgroups(2).
     fn setgroups(count: size_t, groups: *const gid_t) -> c_int {
         unsafe { real::setgroups(count, groups) }
+    }
+
+    /// prctl(2): a program that sets a seccomp filter is left alone from then on.
+    fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
+        if option == libc::PR_SET_SECCOMP {
+            sandbox::prepare();
+            return sandbox::entered(unsafe { real::prctl(option, a, b, c, d) });
+        }
+        unsafe { real::prctl(option, a, b, c, d) }
     }
 
     /// setns(2): sockets that are made from then on are of that namespace, as without DMM.

@@ -59,29 +59,19 @@ export! {
 
     /// epoll_create(2).
     fn epoll_create(size: c_int) -> c_int {
-        let epoll = unsafe { real::epoll_create(size) };
-        if epoll >= 0 {
-            is_epoll(epoll);
-        }
-        epoll
+        created(unsafe { real::epoll_create(size) })
     }
 
     /// epoll_create1(2).
     fn epoll_create1(flags: c_int) -> c_int {
-        let epoll = unsafe { real::epoll_create1(flags) };
-        if epoll >= 0 {
-            is_epoll(epoll);
-        }
-        epoll
+        created(unsafe { real::epoll_create1(flags) })
     }
 
     /// epoll_ctl(2).
     fn epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
-        let result = unsafe { real::epoll_ctl(epoll, operation, fd, event) };
-        if result == 0 && TABLE.load(fd).state() == State::Fresh {
-            registered(epoll, operation, fd, event);
-        }
-        result
+        changed(epoll, operation, fd, event, unsafe {
+            real::epoll_ctl(epoll, operation, fd, event)
+        })
     }
 
     /// epoll_wait(2).
@@ -100,6 +90,28 @@ export! {
     }
 }
 
+/// A call that makes an epoll instance has returned `epoll`.
+pub(super) fn created(epoll: c_int) -> c_int {
+    if epoll >= 0 {
+        is_epoll(epoll);
+    }
+    epoll
+}
+
+/// epoll_ctl(2) has returned `result`.
+pub(super) fn changed(
+    epoll: c_int,
+    operation: c_int,
+    fd: c_int,
+    event: *const epoll_event,
+    result: c_int,
+) -> c_int {
+    if result == 0 && TABLE.load(fd).state() == State::Fresh {
+        registered(epoll, operation, fd, event);
+    }
+    result
+}
+
 /// A new epoll instance, or one that was not known.
 fn is_epoll(epoll: c_int) {
     if process::is_borrowed() {
@@ -111,25 +123,28 @@ fn is_epoll(epoll: c_int) {
 }
 
 #[cold]
-fn registered(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) {
+fn registered(epoll: c_int, operation: c_int, fd: c_int, event: *const epoll_event) {
     let Some(fresh) = FRESH.slot(TABLE.load(fd).slot()) else {
         return;
     };
+    if TABLE.load(epoll).state() != State::Epoll {
+        is_epoll(epoll);
+    }
+    let generation = TABLE.load(epoll).slot();
     if operation == libc::EPOLL_CTL_DEL {
-        if fresh.with(|details| details.unwatch(fd, epoll)).is_none() {
+        if fresh
+            .with(|details| details.unwatch(fd, generation))
+            .is_none()
+        {
             fresh.pin(Reason::UnreplayableOption);
         }
         return;
-    }
-    if TABLE.load(epoll).state() != State::Epoll {
-        is_epoll(epoll);
     }
     // SAFETY: the kernel has just read the event; it may be packed as the program likes.
     let event = unsafe { event.read_unaligned() };
     let watch = Watch {
         fd,
-        epoll,
-        generation: TABLE.load(epoll).slot(),
+        generation,
         events: event.events,
         data: event.u64,
     };

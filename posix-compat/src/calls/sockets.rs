@@ -14,117 +14,51 @@ use libc::{sockaddr, socklen_t};
 use crate::export::export;
 use crate::process::{self, FRESH, TABLE};
 use crate::user_memory::{self, Address};
-use crate::{clock, errno, place, real, track};
+use crate::{clock, errno, place, real, sandbox, track};
 
 export! {
-    /// socket(2): the kernel makes it; a socket of the Internet families is fresh until it is used.
+    /// socket(2).
     also [__socket] fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
-        let fd = unsafe { real::socket(domain, kind, protocol) };
-        if fd >= 0 && !process::is_borrowed() {
-            track::opened(fd, domain, kind, protocol);
-        }
-        fd
+        socket_by(domain, kind, protocol, || unsafe { real::socket(domain, kind, protocol) })
     }
 
-    /// socketpair(2): always the kernel's.
+    /// socketpair(2).
     fn socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int {
-        let result = unsafe { real::socketpair(domain, kind, protocol, pair) };
-        if result == 0 && !process::is_borrowed() {
-            for i in 0..2 {
-                // SAFETY: the kernel has just written both numbers.
-                let fd = unsafe { *pair.add(i) };
-                track::opened(fd, domain, kind, protocol);
-            }
-        }
-        result
+        socketpair_by(domain, kind, protocol, pair, || unsafe {
+            real::socketpair(domain, kind, protocol, pair)
+        })
     }
 
     /// bind(2).
     fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
-        let entry = TABLE.load(fd);
-        if entry.state() != State::Fresh {
-            return unsafe { real::bind(fd, address, len) };
-        }
-        if let Err(code) = before_bind(fd, entry, user_memory::address(address, len)) {
-            return errno::fail(code);
-        }
-        let result = unsafe { real::bind(fd, address, len) };
-        if result == 0 {
-            after_bind(fd);
-        }
-        result
+        bind_by(fd, address, len, || unsafe { real::bind(fd, address, len) })
     }
 
-    /// listen(2): a fresh stream socket is bound to a stack here.
+    /// listen(2).
     fn listen(fd: c_int, backlog: c_int) -> c_int {
-        let entry = TABLE.load(fd);
-        if entry.state() == State::Fresh
-            && !entry.has(Entry::DATAGRAM)
-            && let Err(code) = place::bind_to_stack(fd, Role::Listen, None)
-        {
-            return errno::fail(code);
-        }
-        let result = unsafe { real::listen(fd, backlog) };
-        if result == 0 && !process::is_borrowed() {
-            listens(fd);
-        }
-        result
+        listen_by(fd, || unsafe { real::listen(fd, backlog) })
     }
 
     /// accept(2).
     fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
-        let begun = accepting(fd);
-        let accepted = unsafe { real::accept(fd, address, len) };
-        if accepted >= 0 {
-            accepted_from(fd, accepted, 0, begun);
-        }
-        accepted
+        accept_by(fd, 0, || unsafe { real::accept(fd, address, len) })
     }
 
     /// accept4(2).
     fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
-        let begun = accepting(fd);
-        let accepted = unsafe { real::accept4(fd, address, len, flags) };
-        if accepted >= 0 {
-            accepted_from(fd, accepted, flags, begun);
-        }
-        accepted
+        accept_by(fd, flags, || unsafe { real::accept4(fd, address, len, flags) })
     }
 
-    /// connect(2): a fresh socket is bound to a stack here.
+    /// connect(2).
     also [__connect] fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
-        let entry = TABLE.load(fd);
-        if !entry.is_socket() {
-            return unsafe { real::connect(fd, address, len) };
-        }
-        let remote = match user_memory::address(address, len) {
-            Address::Inet(remote) => Some(remote),
-            Address::Unspecified | Address::Other => None,
-        };
-        if entry.state() == State::Fresh && remote.is_some() {
-            let role = if entry.has(Entry::DATAGRAM) { Role::Datagram } else { Role::Connect };
-            if let Err(code) = place::bind_to_stack(fd, role, remote) {
-                return errno::fail(code);
-            }
-        }
-        let begun = clock::now();
-        let result = unsafe { real::connect(fd, address, len) };
-        connected(fd, remote, result, begun);
-        result
+        connect_by(fd, address, len, || unsafe { real::connect(fd, address, len) })
     }
 
     /// shutdown(2). On a socket that is not connected it fails and leaves its mark all the same.
     fn shutdown(fd: c_int, how: c_int) -> c_int {
-        let entry = TABLE.load(fd);
-        if entry.state() == State::Fresh
-            && let Some(fresh) = FRESH.slot(entry.slot())
-        {
-            let bits = (how + 1) as u8 & 3;
-            if fresh.with(|details| details.shut |= bits).is_none() {
-                fresh.pin(Reason::UnreplayableOption);
-            }
-        }
-        unsafe { real::shutdown(fd, how) }
+        let result = unsafe { real::shutdown(fd, how) };
+        shut_down(fd, how);
+        result
     }
 
     /// getsockopt(2). Asking for SO_ERROR tells us too how a connect has ended; a socket that was
@@ -152,26 +86,11 @@ export! {
         result
     }
 
-    /// setsockopt(2): what a fresh socket has accepted is recorded, to be replayed on another stack.
+    /// setsockopt(2).
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t) -> c_int {
-        let result = unsafe { real::setsockopt(fd, level, name, value, len) };
-        if result == 0 {
-            let entry = TABLE.load(fd);
-            if entry.state() == State::Fresh
-                && let Some(fresh) = FRESH.slot(entry.slot())
-            {
-                let bytes = if value.is_null() {
-                    // The IPv6 options take a null for a 0 (ipv6_setsockopt in the kernel).
-                    &[0; size_of::<c_int>()][..]
-                } else {
-                    // SAFETY: the kernel has accepted an option of this size from there; it may
-                    // have read less of it, so a log that could not hold it does not look.
-                    unsafe { option_bytes(value, len) }
-                };
-                fresh.record_option(level, name, bytes);
-            }
-        }
-        result
+        setsockopt_by(fd, level, name, value, len, || unsafe {
+            real::setsockopt(fd, level, name, value, len)
+        })
     }
 
     /// sockatmark(3).
@@ -182,6 +101,167 @@ export! {
     /// isfdtype(3).
     fn isfdtype(fd: c_int, kind: c_int) -> c_int {
         unsafe { real::isfdtype(fd, kind) }
+    }
+}
+
+// What is done around a call, whichever way it is made: by libc's function, which is a cancellation
+// point, or by syscall(2), which is none.
+
+/// Makes a socket by `call`: one of the Internet families is fresh until it is used.
+pub(super) fn socket_by(
+    domain: c_int,
+    kind: c_int,
+    protocol: c_int,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
+    let fd = call();
+    if fd >= 0 && !process::is_borrowed() {
+        track::opened(fd, domain, kind, protocol);
+    }
+    fd
+}
+
+/// Makes a pair of sockets by `call`: always the kernel's.
+pub(super) fn socketpair_by(
+    domain: c_int,
+    kind: c_int,
+    protocol: c_int,
+    pair: *const c_int,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
+    let result = call();
+    if result == 0 && !process::is_borrowed() {
+        for i in 0..2 {
+            // SAFETY: the kernel has just written both numbers.
+            let fd = unsafe { pair.add(i).read_unaligned() };
+            track::opened(fd, domain, kind, protocol);
+        }
+    }
+    result
+}
+
+/// Binds a socket to an address by `call`.
+pub(super) fn bind_by(
+    fd: c_int,
+    address: *const sockaddr,
+    len: socklen_t,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
+    let entry = TABLE.load(fd);
+    if entry.state() != State::Fresh || sandbox::is_entered() {
+        return call();
+    }
+    let result = match before_bind(fd, entry, user_memory::address(address, len)) {
+        Ok(true) => 0,
+        Ok(false) => call(),
+        Err(code) => errno::fail(code),
+    };
+    if result == 0 {
+        record_local(fd);
+    }
+    result
+}
+
+/// Makes a socket listen by `call`: a fresh stream socket is bound to a stack before.
+pub(super) fn listen_by(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
+    let entry = TABLE.load(fd);
+    if entry.state() == State::Fresh
+        && !entry.has(Entry::DATAGRAM)
+        && let Err(code) = place::bind_to_stack(fd, Role::Listen, None)
+    {
+        return errno::fail(code);
+    }
+    let result = call();
+    if result == 0 && !process::is_borrowed() && !sandbox::is_entered() {
+        listens(fd);
+    }
+    result
+}
+
+/// Accepts a connection by `call`.
+pub(super) fn accept_by(fd: c_int, flags: c_int, call: impl FnOnce() -> c_int) -> c_int {
+    let begun = accepting(fd);
+    let accepted = call();
+    if accepted >= 0 {
+        accepted_from(fd, accepted, flags, begun);
+    }
+    accepted
+}
+
+/// Connects a socket by `call`: a fresh one is bound to a stack before.
+pub(super) fn connect_by(
+    fd: c_int,
+    address: *const sockaddr,
+    len: socklen_t,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
+    let entry = TABLE.load(fd);
+    if !entry.is_socket() || sandbox::is_entered() {
+        return call();
+    }
+    let remote = match user_memory::address(address, len) {
+        Address::Inet(remote) => Some(remote),
+        Address::Unspecified | Address::Other => None,
+    };
+    if entry.state() == State::Fresh && remote.is_some() {
+        let role = if entry.has(Entry::DATAGRAM) {
+            Role::Datagram
+        } else {
+            Role::Connect
+        };
+        if let Err(code) = place::bind_to_stack(fd, role, remote) {
+            return errno::fail(code);
+        }
+    }
+    let begun = clock::now();
+    let result = call();
+    connected(fd, remote, result, begun);
+    result
+}
+
+/// Sets an option by `call`: what a fresh socket has accepted is recorded, to be replayed on another
+/// stack.
+pub(super) fn setsockopt_by(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: socklen_t,
+    call: impl FnOnce() -> c_int,
+) -> c_int {
+    let result = call();
+    let entry = TABLE.load(fd);
+    if result == 0
+        && entry.state() == State::Fresh
+        && let Some(fresh) = FRESH.slot(entry.slot())
+    {
+        let bytes = if value.is_null() {
+            // The IPv6 options take a null for a 0 (ipv6_setsockopt in the kernel).
+            &[0; size_of::<c_int>()][..]
+        } else {
+            // SAFETY: the kernel has accepted an option of this size from there; it may have
+            // read less of it, so a log that could not hold it does not look.
+            unsafe { option_bytes(value, len) }
+        };
+        fresh.record_option(level, name, bytes);
+    }
+    result
+}
+
+/// shutdown(2) was called on a socket: what it leaves on a fresh one is remembered.
+fn shut_down(fd: c_int, how: c_int) {
+    let bits = match how {
+        libc::SHUT_RD => 1,
+        libc::SHUT_WR => 2,
+        libc::SHUT_RDWR => 3,
+        _ => return,
+    };
+    let entry = TABLE.load(fd);
+    if entry.state() == State::Fresh
+        && let Some(fresh) = FRESH.slot(entry.slot())
+        && fresh.with(|details| details.shut |= bits).is_none()
+    {
+        fresh.pin(Reason::UnreplayableOption);
     }
 }
 
@@ -200,9 +280,9 @@ unsafe fn option_bytes<'a>(value: *const c_void, len: socklen_t) -> &'a [u8] {
 }
 
 #[cold]
-fn before_bind(fd: c_int, entry: Entry, address: Address) -> Result<(), c_int> {
+fn before_bind(fd: c_int, entry: Entry, address: Address) -> Result<bool, c_int> {
     let Address::Inet(local) = address else {
-        return Ok(());
+        return Ok(false);
     };
     if entry.has(Entry::DATAGRAM) && !local.ip().is_unspecified() {
         place::bind_datagram(fd, local)
@@ -212,10 +292,6 @@ fn before_bind(fd: c_int, entry: Entry, address: Address) -> Result<(), c_int> {
 }
 
 #[cold]
-fn after_bind(fd: c_int) {
-    record_local(fd);
-}
-
 fn record_local(fd: c_int) {
     if let Some(record) = track::record(fd)
         // SAFETY: a descriptor of the program's, borrowed for the call.
@@ -248,7 +324,8 @@ fn accepting(fd: c_int) -> u64 {
 }
 
 fn accepted_from(listener: c_int, fd: c_int, flags: c_int, begun: u64) {
-    if process::is_borrowed() {
+    if process::is_borrowed() || sandbox::is_entered() {
+        track::forget(fd);
         return;
     }
     // SAFETY: the descriptor was made by the call just before.
@@ -336,6 +413,9 @@ pub(super) fn connection_stands(fd: c_int) {
 /// A connect that was under way has ended with SO_ERROR saying `code`.
 #[cold]
 fn connect_ended(fd: c_int, code: c_int) {
+    if sandbox::is_entered() {
+        return;
+    }
     if code != 0 {
         if no_longer_connecting(fd).is_some()
             && let Some(record) = track::record(fd)

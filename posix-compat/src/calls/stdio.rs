@@ -70,7 +70,9 @@ macro_rules! variadic {
         #[unsafe(naked)]
         pub(crate) unsafe extern "C-unwind" fn $name() -> c_int {
             core::arch::naked_asm!(
+                ".cfi_startproc",
                 "sub rsp, 216",
+                ".cfi_adjust_cfa_offset 216",
                 "mov [rsp + 48], rdx",
                 "mov [rsp + 56], rcx",
                 "mov [rsp + 64], r8",
@@ -95,7 +97,9 @@ macro_rules! variadic {
                 concat!("lea ", $register, ", [rsp + 8]"),
                 "call {target}",
                 "add rsp, 216",
+                ".cfi_adjust_cfa_offset -216",
                 "ret",
+                ".cfi_endproc",
                 target = sym $target,
                 named = const $named,
             )

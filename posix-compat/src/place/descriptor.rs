@@ -9,6 +9,7 @@ use dmm_nsocket::fresh::Fresh;
 use dmm_nsocket::options::Recorded;
 use dmm_nsocket::stack::{Note, Refusal, Socket};
 use dmm_nsocket::stats::{Counter, Socket as Record};
+use dmm_nsocket::sys;
 use dmm_nsocket::table::{Entry, State};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
@@ -37,11 +38,6 @@ impl Descriptor {
             applied: 0,
             note: None,
         }
-    }
-
-    /// The local address, if the program has bound one.
-    pub(super) fn bound_address(&self) -> Option<SocketAddr> {
-        self.local()
     }
 
     /// What a stack wanted the operator to see.
@@ -116,6 +112,14 @@ impl Descriptor {
     }
 }
 
+/// The local address of a socket, if it is bound. The kernel is asked, as it binds a socket by itself
+/// too (at a send without a destination).
+pub(super) fn bound_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let address = rustix::net::getsockname(fd).ok()?;
+    let address = SocketAddr::try_from(address).ok()?;
+    (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
+}
+
 /// Whether the socket has received something already, which would be lost with it.
 fn has_data(fd: BorrowedFd<'_>) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::TRUNC;
@@ -148,10 +152,7 @@ impl Socket for Descriptor {
     }
 
     fn local(&self) -> Option<SocketAddr> {
-        // The kernel is asked, as it binds a socket by itself too (a send without a destination).
-        let address = rustix::net::getsockname(self.fd()).ok()?;
-        let address = SocketAddr::try_from(address).ok()?;
-        (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
+        bound_address(self.fd())
     }
 
     fn placement(&self) -> u64 {
@@ -162,7 +163,12 @@ impl Socket for Descriptor {
         self.fresh
             .pinned(process::pid(), process::forks())
             .or_else(|| {
-                let unrepeatable = has_data(self.fd()) || watches::any_spent(self.fresh);
+                // One that was connected or made to listen out of our sight is not fresh any more.
+                let unrepeatable = has_data(self.fd())
+                    || rustix::net::getpeername(self.fd()).is_ok()
+                    || sys::getsockopt_int(self.fd(), libc::SOL_SOCKET, libc::SO_ACCEPTCONN)
+                        == Ok(1)
+                    || watches::any_lost(self.fresh, self.slot);
                 unrepeatable.then_some(Reason::UnreplayableOption)
             })
     }
@@ -171,8 +177,7 @@ impl Socket for Descriptor {
         let refused = |errno| Refusal::because(Reason::SystemError, errno);
         self.copy_status(&new).map_err(refused)?;
         let inode = track::inode(new.as_raw_fd());
-        let protocol = dmm_nsocket::sys::getsockopt_int(&new, libc::SOL_SOCKET, libc::SO_PROTOCOL)
-            .unwrap_or(0);
+        let protocol = sys::getsockopt_int(&new, libc::SOL_SOCKET, libc::SO_PROTOCOL).unwrap_or(0);
         self.copy_shutdown(&new);
         let disguised =
             protocol == libc::IPPROTO_MPTCP && self.fresh.origin().protocol != libc::IPPROTO_MPTCP;

@@ -15,14 +15,14 @@ use crate::process::TABLE;
 
 const NONE: Watch = Watch {
     fd: -1,
-    epoll: -1,
     generation: 0,
     events: 0,
     data: 0,
 };
 
-/// Calls `f` with each registration whose epoll instance is still there.
-fn each(fresh: &Fresh, mut f: impl FnMut(&Watch)) {
+/// Calls `f` with each registration, and a descriptor of its epoll instance. An instance that this
+/// process has closed is gone: a socket that another process shares is not replaced.
+fn each(fresh: &Fresh, mut f: impl FnMut(c_int, &Watch)) {
     let mut watches = [NONE; MAX_WATCHES];
     let count = fresh.with(|details| {
         let now = details.watches();
@@ -30,16 +30,18 @@ fn each(fresh: &Fresh, mut f: impl FnMut(&Watch)) {
         now.len()
     });
     for watch in &watches[..count.unwrap_or(0)] {
-        let epoll = TABLE.load(watch.epoll);
-        if epoll.state() == State::Epoll && epoll.slot() == watch.generation {
-            f(watch);
+        let instance = TABLE
+            .managed(0, u32::MAX)
+            .find(|(_, entry)| entry.state() == State::Epoll && entry.slot() == watch.generation);
+        if let Some((epoll, _)) = instance {
+            f(epoll, watch);
         }
     }
 }
 
 /// Registers the new socket wherever the old one was.
 pub(super) fn renew(fresh: &Fresh) {
-    each(fresh, |watch| {
+    each(fresh, |epoll, watch| {
         let mut event = libc::epoll_event {
             events: watch.events,
             u64: watch.data,
@@ -48,7 +50,7 @@ pub(super) fn renew(fresh: &Fresh) {
         let _ = unsafe {
             syscall!(
                 Sysno::epoll_ctl,
-                watch.epoll,
+                epoll,
                 libc::EPOLL_CTL_ADD,
                 watch.fd,
                 &raw mut event
@@ -57,15 +59,17 @@ pub(super) fn renew(fresh: &Fresh) {
     });
 }
 
-/// Whether a one-shot registration of the socket has fired.
-pub(super) fn any_spent(fresh: &Fresh) -> bool {
-    let mut spent = false;
-    each(fresh, |watch| {
-        if watch.events & libc::EPOLLONESHOT as u32 != 0 {
-            spent |= is_spent(watch.epoll, watch.fd);
-        }
+/// Whether there is a registration that cannot be made again: one under a number that has been closed
+/// since (it lives on as long as a duplicate does), or a one-shot registration that has fired.
+pub(super) fn any_lost(fresh: &Fresh, slot: u32) -> bool {
+    let mut lost = false;
+    each(fresh, |epoll, watch| {
+        let name = TABLE.load(watch.fd);
+        let closed = name.state() != State::Fresh || name.slot() != slot;
+        let one_shot = watch.events & libc::EPOLLONESHOT as u32 != 0;
+        lost |= closed || (one_shot && is_spent(epoll, watch.fd));
     });
-    spent
+    lost
 }
 
 /// Looks for the line `tfd: FD events: BITS` (proc(5)): without any bit below the private ones the

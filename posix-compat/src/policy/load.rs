@@ -5,11 +5,11 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use dmm_nsocket::stats::Counter;
+use dmm_nsocket::sys::BlockedSignals;
 use dmm_policy::{Diagnostic, Image, Matcher, PasswdText, Policy, Process, Severity, text_hash};
 
 use super::{Live, install, source, try_lock, unlock};
 use crate::alloc::Arena;
-use crate::signals::BlockedSignals;
 use crate::stack_switch::on_own_stack;
 use crate::{clock, env, files, mailbox, process};
 

@@ -99,16 +99,24 @@ impl<'p> Instance<'p> {
         }
         let new = self.make(request, socket)?;
         let applied = apply::apply(new.as_fd(), request, &self.options, self.def.congestion)?;
-        let late = match socket.local() {
-            None => None,
-            Some(local) => match rustix::net::bind(&new, &local) {
+        let late = match (socket.local(), request.key.local) {
+            (Some(held), _) => match rustix::net::bind(&new, &held) {
                 Ok(()) => None,
                 // The socket that is about to be replaced holds the address in this namespace.
-                Err(Errno::ADDRINUSE) if self.def.netns.is_none() => Some(local),
+                Err(Errno::ADDRINUSE) if self.def.netns.is_none() => Some(held),
                 Err(errno) => {
                     return Err(Refusal::because(Reason::AddressUnavailable, errno).into());
                 }
             },
+            // The program is about to bind this address: an instance that has it not is passed over.
+            (None, Some(wanted)) => match rustix::net::bind(&new, &wanted) {
+                Ok(()) => None,
+                Err(Errno::ADDRINUSE) => return Err(PlaceError::Failed(Errno::ADDRINUSE)),
+                Err(errno) => {
+                    return Err(Refusal::because(Reason::AddressUnavailable, errno).into());
+                }
+            },
+            (None, None) => None,
         };
         socket.replace(new, placement)?;
         applied.report(socket);

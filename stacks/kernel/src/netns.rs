@@ -4,11 +4,11 @@
 //! there, makes the socket and comes back, with all signals blocked meanwhile: a handler that ran in
 //! between would open its own sockets in the wrong place.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dmm_nsocket::Reason;
 use dmm_nsocket::stack::Refusal;
+use dmm_nsocket::sys::BlockedSignals;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -92,32 +92,6 @@ fn return_to(home: &OwnedFd) {
     // The thread has just left this namespace with the privilege that is needed to return.
     if enter(home).is_err() {
         std::process::abort();
-    }
-}
-
-/// All signals of this thread, blocked while the value lives.
-struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    fn new() -> Self {
-        let mut all = MaybeUninit::uninit();
-        let mut old = MaybeUninit::uninit();
-        // SAFETY: both sets are written before they are read; neither call fails with these
-        // arguments (pthread_sigmask(3)), and neither is a symbol that the preload interposes.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
-            Self(old.assume_init())
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set is the one that `new` has read.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut())
-        };
     }
 }
 
