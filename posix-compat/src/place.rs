@@ -42,10 +42,10 @@ pub(crate) fn bind_to_stack(
     guarded(|| settle(fd, role, remote))
 }
 
-/// The program is about to bind a fresh socket to an address that does not decide yet: a stream
-/// socket, or a datagram socket at the wildcard address. If another kernel instance (in a namespace)
-/// would get it as things stand, it goes there now, so that the address and the port are that
-/// instance's; which rule has it in the end is decided by `listen`, `connect`, or the first datagram.
+/// The program is about to bind a fresh socket to an address, which does not decide yet. If another
+/// kernel instance (in a namespace) would get it as things stand, it goes there now, so that the
+/// address and the port are that instance's; which rule has it in the end is decided by `listen`,
+/// `connect`, or the first datagram.
 ///
 /// Says whether the socket is bound now: an instance binds its own to see whether it has the address.
 pub(crate) fn prepare_bind(fd: c_int, local: SocketAddr) -> Result<bool, c_int> {
@@ -58,17 +58,6 @@ pub(crate) fn prepare_bind(fd: c_int, local: SocketAddr) -> Result<bool, c_int> 
 pub(crate) fn move_unaddressed(fd: c_int) -> Result<(), c_int> {
     policy::refresh();
     guarded(|| move_to_instance(fd, None).map(|_| ()))
-}
-
-/// A datagram socket is about to be bound to a specific address: that decides. Says whether it is
-/// bound now, as [`prepare_bind`] does.
-pub(crate) fn bind_datagram(fd: c_int, local: SocketAddr) -> Result<bool, c_int> {
-    policy::refresh();
-    guarded(|| {
-        let before = bound_address(fd);
-        settle_with_local(fd, Role::Datagram, Some(local), None)?;
-        Ok(before.is_none() && bound_address(fd).is_some())
-    })
 }
 
 /// A datagram socket is about to receive: one that can (it has a port) is a server's, and its local
@@ -104,21 +93,11 @@ fn guarded<T: Default>(f: impl FnOnce() -> Result<T, c_int>) -> Result<T, c_int>
 }
 
 fn settle(fd: c_int, role: Role, remote: Option<SocketAddr>) -> Result<(), c_int> {
-    settle_with_local(fd, role, None, remote)
-}
-
-fn settle_with_local(
-    fd: c_int,
-    role: Role,
-    local: Option<SocketAddr>,
-    remote: Option<SocketAddr>,
-) -> Result<(), c_int> {
     let Some((entry, fresh)) = fresh_socket(fd) else {
         return Ok(());
     };
     let mut descriptor = Descriptor::new(fd, entry, fresh);
-    let local = local.or_else(|| bound_address(fd));
-    let key = key(fresh, role, local, remote);
+    let key = key(fresh, role, bound_address(fd), remote);
     let decided = policy::with(|live| decide(live, &key, fresh.origin(), &mut descriptor));
     match decided {
         Some(Ok(())) | None => {

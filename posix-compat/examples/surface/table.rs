@@ -51,8 +51,7 @@ pub const SURFACE: &[Group] = &[
             row(
                 &["bind"],
                 "fresh socket: moved to the instance that the address and port are ruled to, so that they are that instance's \
-                 (`listen`, `connect` or the first datagram decide in the end); a datagram socket at a specific address is bound to \
-                 a stack (role `datagram`); then the original call",
+                 (`listen`, `connect` or the first datagram decide in the end); then the original call",
                 ORIGINAL,
             ),
             row(

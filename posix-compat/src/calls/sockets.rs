@@ -151,7 +151,11 @@ pub(super) fn bind_by(
     if entry.state() != State::Fresh || sandbox::is_entered() {
         return call();
     }
-    let result = match before_bind(fd, entry, user_memory::address(address, len)) {
+    let bound = match user_memory::address(address, len) {
+        Address::Inet(local) => place::prepare_bind(fd, local),
+        Address::Unspecified | Address::Other => Ok(false),
+    };
+    let result = match bound {
         Ok(true) => 0,
         Ok(false) => call(),
         Err(code) => errno::fail(code),
@@ -277,18 +281,6 @@ unsafe fn option_bytes<'a>(value: *const c_void, len: socklen_t) -> &'a [u8] {
     }
     // SAFETY: `len` bytes can be read.
     unsafe { std::slice::from_raw_parts(value.cast(), len) }
-}
-
-#[cold]
-fn before_bind(fd: c_int, entry: Entry, address: Address) -> Result<bool, c_int> {
-    let Address::Inet(local) = address else {
-        return Ok(false);
-    };
-    if entry.has(Entry::DATAGRAM) && !local.ip().is_unspecified() {
-        place::bind_datagram(fd, local)
-    } else {
-        place::prepare_bind(fd, local)
-    }
 }
 
 #[cold]

@@ -110,11 +110,12 @@ impl<'p> Instance<'p> {
             },
             // The program is about to bind this address: an instance that has it not is passed over.
             (None, Some(wanted)) => match rustix::net::bind(&new, &wanted) {
-                Ok(()) => None,
-                Err(Errno::ADDRINUSE) => return Err(PlaceError::Failed(Errno::ADDRINUSE)),
-                Err(errno) => {
+                Err(errno @ Errno::ADDRNOTAVAIL) => {
                     return Err(Refusal::because(Reason::AddressUnavailable, errno).into());
                 }
+                Err(errno @ Errno::ADDRINUSE) => return Err(PlaceError::Failed(errno)),
+                // Bound, or not at all: then the program's own call fails as this one did.
+                Ok(()) | Err(_) => None,
             },
             (None, None) => None,
         };
