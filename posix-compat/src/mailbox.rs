@@ -83,6 +83,11 @@ fn view() -> Option<&'static (MailboxPath, Mailbox)> {
         .then(|| unsafe { (*VIEW.mailbox.get()).assume_init_ref() })
 }
 
+/// Addresses of the mapping, if there is one.
+pub(crate) fn range() -> Option<std::ops::Range<usize>> {
+    view().map(|(_, mailbox)| mailbox.range())
+}
+
 /// Whether there is an image that was not taken yet.
 pub(crate) fn has_news() -> bool {
     view().is_some_and(|(_, mailbox)| {

@@ -197,6 +197,7 @@ real! {
     setresgid(real: gid_t, effective: gid_t, saved: gid_t) -> c_int;
     setfsgid(gid: gid_t) -> c_int;
     setgroups(count: size_t, groups: *const gid_t) -> c_int;
+    mlockall(flags: c_int) -> c_int;
     prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int;
     setns(fd: c_int, kind: c_int) -> c_int;
     unshare(flags: c_int) -> c_int;

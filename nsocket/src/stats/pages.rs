@@ -6,7 +6,7 @@
 //! is no segment.
 //!
 //! The mapping is also kept out of the way of its host program: no descriptor stays open, it is not
-//! in core dumps, not locked by `mlockall`, and does not become huge pages.
+//! in core dumps, not locked by an `mlockall` for future mappings, and does not become huge pages.
 
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -130,6 +130,12 @@ impl Pages {
             }
         }
         false
+    }
+
+    /// Addresses of the mapping.
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        let start = self.base.as_ptr() as usize;
+        start..start + self.len
     }
 
     pub(super) const fn sockets(&self) -> u32 {

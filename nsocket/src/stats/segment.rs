@@ -122,6 +122,11 @@ impl Segment {
         self.pid
     }
 
+    /// Addresses of the segment's mapping: large, and hardly any of it memory.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.pages.range()
+    }
+
     /// Path of the segment's file.
     pub const fn path(&self) -> &CStr {
         self.path.as_c_str()

@@ -300,6 +300,11 @@ pub const SURFACE: &[Group] = &[
                 ORIGINAL,
             ),
             row(
+                &["mlockall"],
+                "what the program has mapped is locked, DMM's own shared memory is not",
+                "the same",
+            ),
+            row(
                 &["prctl"],
                 "original call; from PR_SET_SECCOMP on DMM makes no system calls of its own: the policy does not change any \
                  more, and sockets that are made or accepted are the kernel's",

@@ -14,6 +14,7 @@ mod descriptors;
 mod exec;
 mod fork;
 mod identity;
+mod memory;
 mod names;
 mod readiness;
 mod resolver;
