@@ -1,9 +1,9 @@
 //! The harness of the black-box tests: real, unmodified programs, with and without DMM.
 //!
 //! A scenario is written once, against a [`Setting`], and [`side_by_side`] runs it twice: plain, and
-//! with each program started by `dmm run`. The scenario asserts on the content it sees and returns
-//! what must not differ between the two; after the second run the harness checks that the programs
-//! really were under DMM.
+//! with DMM preloaded. The scenario asserts on the content it sees and returns what must not differ
+//! between the two; after the second run the harness checks, by what DMM itself has published, that
+//! the programs really were under it.
 //!
 //! - [`artifacts`]: the built `dmm` and `libdmm_posix.so`
 //! - [`scratch`]: a directory of its own for each run

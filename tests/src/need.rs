@@ -13,7 +13,7 @@ const SYSTEM_DIRS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 pub enum Need {
     /// A program on `PATH` or in the system's directories.
     Program(&'static str),
-    /// A file.
+    /// A file; a `*` stands for any one directory, see [`find_file`].
     File(&'static str),
     /// The rights of root.
     Root,
@@ -30,7 +30,8 @@ impl Need {
             Self::Program(name) => find_program(name)
                 .is_none()
                 .then(|| format!("the program {name} (tests/setup.sh installs it)")),
-            Self::File(path) => (!Path::new(path).exists())
+            Self::File(path) => find_file(path)
+                .is_none()
                 .then(|| format!("the file {path} (tests/setup.sh installs it)")),
             Self::Root => (!rustix::process::geteuid().is_root())
                 .then(|| "the rights of root (run the tests as root)".to_owned()),
@@ -88,6 +89,52 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// The file of this path, in which one component may be `*`, for a version or an architecture; the
+/// last one by name if there are several.
+pub fn find_file(path: &str) -> Option<PathBuf> {
+    let Some((parent, rest)) = path.split_once("/*/") else {
+        return Some(PathBuf::from(path)).filter(|file| file.exists());
+    };
+    let mut found: Vec<PathBuf> = std::fs::read_dir(parent)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path().join(rest))
+        .filter(|file| file.exists())
+        .collect();
+    found.sort();
+    found.pop()
+}
+
 fn sysctl(name: &str) -> Option<String> {
     std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_one_directory() {
+        let own = format!("/proc/{}/status", std::process::id());
+        assert_eq!(find_file(&own), Some(PathBuf::from(&own)));
+        assert_eq!(
+            find_file("/sys/class/*/lo"),
+            Some("/sys/class/net/lo".into())
+        );
+        assert_eq!(find_file("/proc/*/no-such-file"), None);
+    }
+
+    #[test]
+    fn what_is_missing_comes_with_a_remedy() {
+        assert_eq!(Need::Program("sh").missing(), None);
+        assert_eq!(Need::File("/proc/self/stat").missing(), None);
+        for missing in [
+            Need::Program("no-such-program"),
+            Need::File("/no/such/file"),
+            Need::Congestion("no-such-control"),
+        ] {
+            let said = missing.missing().expect("a reason");
+            assert!(said.contains("no") && said.contains('('), "{said}");
+        }
+    }
 }

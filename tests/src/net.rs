@@ -1,7 +1,7 @@
 //! Ports that nobody else takes, listeners, and a small HTTP client.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,6 +17,10 @@ use crate::wait::{PATIENCE, eventually};
 const FIRST_PORT: u16 = 20_000;
 const PORTS_A_BLOCK: u16 = 100;
 const BLOCKS: u16 = 120;
+
+/// States of sockets in /proc/net, see net/tcp_states.h.
+const LISTEN: &str = "0A";
+const UNCONNECTED: &str = "07";
 
 /// A port that is free for TCP and UDP, and that no other test is given meanwhile.
 ///
@@ -63,13 +67,13 @@ pub fn wait_for_listener(port: u16) {
 #[track_caller]
 pub fn wait_for_udp(port: u16) {
     eventually(&format!("a socket on UDP port {port}"), || {
-        (in_table("udp", port, "07") || in_table("udp6", port, "07")).then_some(())
+        (in_table("udp", port, UNCONNECTED) || in_table("udp6", port, UNCONNECTED)).then_some(())
     });
 }
 
 /// Whether somebody in this network namespace listens on TCP `port`.
 pub fn is_listening(port: u16) -> bool {
-    in_table("tcp", port, "0A") || in_table("tcp6", port, "0A")
+    in_table("tcp", port, LISTEN) || in_table("tcp6", port, LISTEN)
 }
 
 /// Fetches `path` from an HTTP server on 127.0.0.1: the status code and the body.
@@ -161,11 +165,51 @@ fn is_free(port: u16) -> bool {
 /// Whether /proc/net/`table` has a socket with this local port in this state (hexadecimal).
 fn in_table(table: &str, port: u16, state: &str) -> bool {
     let local_port = format!(":{port:04X}");
-    std::fs::read_to_string(format!("/proc/net/{table}")).is_ok_and(|text| {
-        text.lines().skip(1).any(|line| {
+    let Ok(file) = File::open(format!("/proc/net/{table}")) else {
+        return false;
+    };
+    BufReader::new(file)
+        .lines()
+        .skip(1)
+        .map_while(Result::ok)
+        // Listeners come first in the tables of TCP: ten thousand connections in TIME_WAIT after
+        // them take the kernel a while to print.
+        .take_while(|line| state != LISTEN || line.split_whitespace().nth(3) == Some(LISTEN))
+        .any(|line| {
             let mut fields = line.split_whitespace().skip(1);
             let local = fields.next().unwrap_or_default();
             local.ends_with(&local_port) && fields.nth(1) == Some(state)
         })
-    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn ports_are_free_and_given_once() {
+        let ports: Vec<u16> = (0..20).map(|_| free_port()).collect();
+        for (number, port) in ports.iter().enumerate() {
+            assert!(!ports[..number].contains(port), "{port} was given twice");
+        }
+        let taken = TcpListener::bind(("127.0.0.1", ports[0])).expect("a free port");
+        assert!(!is_free(ports[0]) && is_free(ports[1]));
+        drop(taken);
+        let _taken = UdpSocket::bind(("::1", ports[1])).expect("a free port");
+        assert!(!is_free(ports[1]));
+    }
+
+    #[test]
+    fn listeners_are_seen_and_other_sockets_are_not() {
+        let port = free_port();
+        assert!(!is_listening(port));
+        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("a free port");
+        wait_for_udp(port);
+        assert!(!is_listening(port));
+        drop(socket);
+        let _listener = TcpListener::bind(("::1", port)).expect("a free port");
+        assert!(is_listening(port));
+        wait_for_listener(port);
+    }
 }

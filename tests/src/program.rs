@@ -21,6 +21,7 @@ pub struct Program {
     outputs: PathBuf,
     limit: Duration,
     input: Input,
+    leaves_daemon: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Program {
             outputs: outputs.to_owned(),
             limit,
             input: Input::Nothing,
+            leaves_daemon: false,
         }
     }
 
@@ -92,6 +94,13 @@ impl Program {
         self
     }
 
+    /// It ends and leaves a daemon, which is not to be ended with it: the daemon is in its process
+    /// group until it makes one of its own, a moment later. [`crate::Setting::adopt`] it.
+    pub fn leaves_daemon(mut self) -> Self {
+        self.leaves_daemon = true;
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -130,6 +139,7 @@ impl Program {
             out,
             err,
             deadline: Instant::now() + self.limit,
+            ends_group: !self.leaves_daemon,
         }
     }
 
@@ -160,6 +170,7 @@ pub struct Running {
     out: PathBuf,
     err: PathBuf,
     deadline: Instant,
+    ends_group: bool,
 }
 
 impl Running {
@@ -309,7 +320,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // The whole group, also after its leader ended: children may have outlived it.
-        let _nobody_left = kill_process_group(self.as_pid(), Signal::KILL);
+        if self.ends_group || self.is_running() {
+            let _nobody_left = kill_process_group(self.as_pid(), Signal::KILL);
+        }
         let _reaped_before = self.child.wait();
     }
 }
@@ -385,4 +398,59 @@ fn stuck_at(pid: u32) -> String {
         );
     }
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Setting;
+    use crate::eventually;
+
+    #[test]
+    fn output_input_and_exit_code() {
+        let setting = Setting::plain();
+        let shell = |script: &str| setting.program("sh").arg("-c").arg(script);
+        assert_eq!(
+            shell("cat; echo more").input("some\n").output(),
+            "some\nmore\n"
+        );
+        let failed = shell("echo trouble >&2; exit 7").run();
+        assert_eq!((failed.code(), failed.errors().as_str()), (7, "trouble\n"));
+        assert_eq!(shell("kill -TERM $$").run().code(), 128 + 15);
+    }
+
+    #[test]
+    fn one_that_hangs_fails_the_test_and_is_ended_with_its_children() {
+        let setting = Setting::plain();
+        let child = setting.dir().join("child");
+        let script = format!("sleep 600 & echo $! > {}; wait", child.display());
+        let hanging = setting
+            .program("sh")
+            .arg("-c")
+            .arg(script)
+            .limit(Duration::from_millis(300));
+        let hang = std::panic::AssertUnwindSafe(|| hanging.run());
+        assert!(std::panic::catch_unwind(hang).is_err(), "it was waited for");
+        let child = fs::read_to_string(child).expect("the child's number");
+        let stat = format!("/proc/{}/stat", child.trim());
+        eventually("the child to be ended", || {
+            let state = fs::read_to_string(&stat).unwrap_or_default();
+            (state.is_empty() || state.contains(") Z")).then_some(())
+        });
+    }
+
+    #[test]
+    fn a_daemon_is_found_by_its_mark() {
+        let setting = Setting::plain();
+        let number = setting.dir().join("number");
+        let script = format!("setsid sleep 600 & echo $! > {}", number.display());
+        setting.program("sh").arg("-c").arg(script).run().success();
+        let number = fs::read_to_string(number).expect("the daemon's number");
+        let stat = format!("/proc/{}/stat", number.trim());
+        drop(setting);
+        eventually("the daemon to be ended", || {
+            let state = fs::read_to_string(&stat).unwrap_or_default();
+            (state.is_empty() || state.contains(") Z")).then_some(())
+        });
+    }
 }

@@ -84,3 +84,24 @@ pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
     bytes.truncate(length);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_the_same_every_time_and_another_for_each_seed() {
+        assert_eq!(pattern(1, 100), pattern(1, 200)[..100]);
+        assert_ne!(pattern(1, 100), pattern(2, 100));
+        assert_eq!(pattern(3, 5).len(), 5);
+    }
+
+    #[test]
+    fn nothing_is_left_behind() {
+        let scratch = Scratch::new();
+        let file = scratch.file("name", "content");
+        assert_eq!(fs::read(&file).expect("the file"), b"content");
+        drop(scratch);
+        assert!(!file.exists());
+    }
+}

@@ -99,7 +99,7 @@ impl Mailbox {
     /// Addresses of the mapping: large, and hardly any of it memory.
     pub fn range(&self) -> std::ops::Range<usize> {
         let start = self.base.as_ptr() as usize;
-        start..start + super::FILE_BYTES
+        start..start + FILE_BYTES
     }
 
     /// Number of the newest image, 0 if there is none. One load.

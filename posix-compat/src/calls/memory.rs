@@ -7,6 +7,7 @@
 use std::ffi::c_int;
 use std::ops::Range;
 
+use dmm_nsocket::stats::Segment;
 use rustix::fs::{CWD, Mode, OFlags};
 use syscalls::{Errno, Sysno, syscall};
 
@@ -16,7 +17,7 @@ use crate::{errno, mailbox, process, real, sandbox};
 export! {
     /// mlockall(2).
     fn mlockall(flags: c_int) -> c_int {
-        let own = [process::existing_segment().map(|segment| segment.range()), mailbox::range()];
+        let own = [process::existing_segment().map(Segment::range), mailbox::range()];
         if flags & libc::MCL_CURRENT == 0
             || flags & !(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) != 0
             || own.iter().all(Option::is_none)

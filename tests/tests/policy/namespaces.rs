@@ -15,7 +15,6 @@ fn a_rule_takes_a_program_to_a_server_in_a_namespace() {
         Root,
         Program("ip"),
         Program("curl"),
-        Program("socat"),
         File("/usr/bin/python3")
     );
     let namespace = Namespace::new();
@@ -27,7 +26,7 @@ fn a_rule_takes_a_program_to_a_server_in_a_namespace() {
         let url = format!("http://{host}:{port}/");
         let answer = setting
             .program("curl")
-            .words("-sS --http0.9 --max-time 20")
+            .words("-sS --max-time 20")
             .arg(&url)
             .output();
         assert_eq!(answer, "from inside\n");
@@ -148,16 +147,17 @@ fn policy(namespace: &str, port: u16) -> String {
     )
 }
 
-/// A server inside that greets who connects.
+/// A server inside, on all of the namespace's addresses.
 fn greet_inside(setting: &Setting, namespace: &Namespace, port: u16) -> Running {
+    let script = setting
+        .scratch()
+        .file("greet.py", include_str!("python/greet.py"));
     let server = setting
         .tool("ip")
         .words(&namespace.exec())
-        .args([
-            "socat".to_owned(),
-            format!("TCP4-LISTEN:{port},reuseaddr,fork"),
-            "SYSTEM:echo from inside".into(),
-        ])
+        .arg("/usr/bin/python3")
+        .arg(script)
+        .args(["0.0.0.0", &port.to_string(), "from inside"])
         .start();
     eventually("the server inside", || {
         let sockets = setting

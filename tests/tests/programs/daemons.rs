@@ -101,7 +101,7 @@ fn rsync_transfers_a_tree_both_ways() {
         let rsync = |from: &str, to: &str| {
             setting
                 .program("rsync")
-                .args(["-rtz", "--stats", from, to])
+                .args(["-rzc", "--stats", from, to])
                 .output()
         };
         rsync(&path("source"), &url);

@@ -140,6 +140,7 @@ fn backend(setting: &Setting) -> u16 {
         .arg(setting.dir())
         .arg("-c")
         .arg(config)
+        .leaves_daemon()
         .run()
         .success();
     let pid = eventually("the backend's pid file", || {
@@ -161,7 +162,7 @@ fn configure(setting: &Setting, port: u16, backend: u16) {
     let chroot = drop_to(&format!("chroot {}\n", jail.display())).to_owned();
     let config = format!(
         "global\n stats socket {dir}/stats mode 600 expose-fd listeners level admin\n {privileges} {chroot}\
-         \ndefaults\n mode http\n timeout connect 10s\n timeout client 30s\n timeout server 30s\n\
+         \ndefaults\n mode http\n option splice-auto\n timeout connect 10s\n timeout client 30s\n timeout server 30s\n\
          \nfrontend front\n bind 127.0.0.1:{port}\n default_backend back\n\
          \nbackend back\n server one 127.0.0.1:{backend} check inter 200ms\n"
     );

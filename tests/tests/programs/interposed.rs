@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use dmm_tests::need::find_file;
 use dmm_tests::net::{free_port, http_get};
 use dmm_tests::setting::EVERYTHING_TO_SECOND;
 use dmm_tests::{Setting, needs, side_by_side};
@@ -9,6 +10,7 @@ use dmm_tests::{Setting, needs, side_by_side};
 #[test]
 fn a_preloaded_jemalloc() {
     needs!(File(JEMALLOC), File("/usr/bin/python3"), Program("curl"));
+    let jemalloc = find_file(JEMALLOC).expect("found before");
     side_by_side(|setting| {
         let port = free_port();
         let script = setting
@@ -18,7 +20,7 @@ fn a_preloaded_jemalloc() {
             .program_by_run("/usr/bin/python3")
             .arg(script)
             .arg(port.to_string())
-            .env("LD_PRELOAD", JEMALLOC)
+            .env("LD_PRELOAD", &jemalloc)
             .start()
             .listening_on(port);
         setting.check(&server);
@@ -32,7 +34,7 @@ fn a_preloaded_jemalloc() {
             .words(&format!(
                 "-sS --fail -d content http://127.0.0.1:{port}/mirror"
             ))
-            .env("LD_PRELOAD", JEMALLOC)
+            .env("LD_PRELOAD", &jemalloc)
             .output();
         assert_eq!(answer, "content");
     });
@@ -74,10 +76,7 @@ fn run_compiled(options: &str) {
 }
 
 /// What Debian's libjemalloc2 installs.
-#[cfg(target_arch = "x86_64")]
-const JEMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
-#[cfg(target_arch = "aarch64")]
-const JEMALLOC: &str = "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2";
+const JEMALLOC: &str = "/usr/lib/*/libjemalloc.so.2";
 
 fn compile(setting: &Setting, options: &str) -> PathBuf {
     let source = setting

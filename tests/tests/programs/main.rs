@@ -1,7 +1,7 @@
 //! Real, unmodified programs behave under DMM as they do without it.
 //!
-//! One module a program. A scenario runs plain and then by `dmm run`, with every socket sent to a
-//! second kernel instance by a rule; see `dmm_tests::side_by_side`.
+//! One module a program. A scenario runs plain and then under DMM, with every socket sent to a second
+//! kernel instance by a rule; see `dmm_tests::side_by_side`.
 
 mod cpython;
 mod curl;

@@ -26,6 +26,10 @@ fn files_arrive_whole() {
             );
             sizes.push(body.len());
         }
+        let spread_port = port_of(setting, "spread");
+        for _ in 0..20 {
+            assert_eq!(http_get(spread_port, "/small"), (200, pattern(1, 1)));
+        }
         let (missing, _page) = http_get(port, "/no-such-file");
         assert_eq!(missing, 404);
 
@@ -128,7 +132,7 @@ fn a_binary_upgrade_under_load_fails_no_request() {
         let port = free_port();
         // A master that is not a daemon refuses to be replaced.
         configure(setting, port, "daemon on;");
-        start(setting).run().success();
+        start(setting).leaves_daemon().run().success();
         let pid_file = setting.dir().join("nginx.pid");
         let old_master = eventually("the master's pid file", || pid_in(&pid_file));
         setting.adopt(old_master);
@@ -225,6 +229,11 @@ fn configure(setting: &Setting, port: u16, daemon: &str) {
     let dir = setting.dir().display().to_string();
     let tls_port = free_port();
     setting.scratch().file("tls.port", tls_port.to_string());
+    // A listening socket for each worker, among which the kernel spreads connections.
+    let spread_port = free_port();
+    setting
+        .scratch()
+        .file("spread.port", spread_port.to_string());
     certificate(setting);
     let config = format!(
         "{daemon} master_process on; worker_processes 2; {user}
@@ -237,6 +246,7 @@ fn configure(setting: &Setting, port: u16, daemon: &str) {
              server {{
                  listen 127.0.0.1:{port}; listen [::1]:{port}; root {root};
                  listen 127.0.0.1:{tls_port} ssl http2; listen [::1]:{tls_port} ssl http2;
+                 listen 127.0.0.1:{spread_port} reuseport;
                  ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;
              }}
          }}",

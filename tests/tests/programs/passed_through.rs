@@ -30,10 +30,13 @@ fn a_go_program() {
             .limit(Duration::from_secs(240))
             .run()
             .success();
+        let carried = setting.dir().join("carried.json");
         let report = setting
-            .program_by_run(program.to_str().expect("an ASCII path"))
+            .program_with_report(program.to_str().expect("an ASCII path"), &carried)
             .output();
         assert_eq!(report.lines().last(), Some("go done"), "{report}");
+        let carried = std::fs::read_to_string(carried).unwrap_or_default();
+        assert!(!carried.contains("everything"), "DMM entered: {carried}");
         report
     });
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use dmm_tests::need::find_file;
 use dmm_tests::net::free_port;
 use dmm_tests::{Program, Running, Setting, needs, side_by_side};
 use rustix::process::Signal;
 
 #[test]
 fn queries_answer_the_same() {
-    needs!(Root, File(BIN), Program("setpriv"));
+    needs!(Root, File(SERVER), Program("setpriv"));
     side_by_side(|setting| {
         let port = free_port();
         let server = cluster(setting, port);
@@ -39,13 +40,13 @@ fn queries_answer_the_same() {
 
 #[test]
 fn a_benchmark_leaves_consistent_books() {
-    needs!(Root, File(BIN), Program("setpriv"));
+    needs!(Root, File(SERVER), Program("setpriv"));
     side_by_side(|setting| {
         let port = free_port();
         let server = cluster(setting, port);
         let pgbench = |words: &str| {
             setting
-                .program(&format!("{BIN}/pgbench"))
+                .program(&installed("pgbench"))
                 .words(&format!(
                     "-h 127.0.0.1 -p {port} -U postgres {words} postgres"
                 ))
@@ -80,8 +81,13 @@ fn a_benchmark_leaves_consistent_books() {
     });
 }
 
-/// The version that the test set-up installs.
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Where Debian keeps the programs of each version; only some of them are on PATH.
+const SERVER: &str = "/usr/lib/postgresql/*/bin/postgres";
+
+fn installed(name: &str) -> String {
+    let server = find_file(SERVER).expect("found before");
+    server.with_file_name(name).display().to_string()
+}
 
 const QUERIES: &str = "
 CREATE TABLE numbers (n int PRIMARY KEY, squared int, word text);
@@ -101,7 +107,7 @@ fn cluster(setting: &Setting, port: u16) -> Running {
     let data = setting.scratch().shared_dir("cluster").join("data");
     let data = data.display();
     setting
-        .program_as("postgres", &format!("{BIN}/initdb"))
+        .program_as("postgres", &installed("initdb"))
         .words(&format!(
             "-D {data} -U postgres -A trust --no-sync -E UTF8 --locale=C"
         ))
@@ -109,7 +115,7 @@ fn cluster(setting: &Setting, port: u16) -> Running {
         .run()
         .success();
     let server = setting
-        .program_as("postgres", &format!("{BIN}/postgres"))
+        .program_as("postgres", &installed("postgres"))
         .words(&format!(
             "-D {data} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {data}"
         ))
@@ -120,7 +126,7 @@ fn cluster(setting: &Setting, port: u16) -> Running {
     setting.check(&server);
     dmm_tests::eventually("the server to accept logins", || {
         let probe = setting
-            .tool(&format!("{BIN}/pg_isready"))
+            .tool(&installed("pg_isready"))
             .words(&format!("-h 127.0.0.1 -p {port} -U postgres"));
         probe.run().status.success().then_some(())
     });
@@ -129,6 +135,6 @@ fn cluster(setting: &Setting, port: u16) -> Running {
 
 fn psql(setting: &Setting, port: u16) -> Program {
     setting
-        .program(&format!("{BIN}/psql"))
+        .program(&installed("psql"))
         .words(&format!("-h 127.0.0.1 -p {port} -U postgres -X -q -A -t"))
 }

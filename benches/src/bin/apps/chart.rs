@@ -9,8 +9,10 @@ const LEFT: f64 = 240.0;
 const RIGHT: f64 = 70.0;
 const TOP: f64 = 58.0;
 const ROW: f64 = 34.0;
-/// What the axis shows at least, on either side of 1.
+/// What the axis shows at least and at most, on either side of 1. What lies farther out is drawn at
+/// the edge: one disturbed round must not squeeze all others together.
 const LEAST_REACH: f64 = 0.05;
+const MOST_REACH: f64 = 0.5;
 
 /// The picture as SVG.
 pub(crate) fn svg(rows: &[Row]) -> String {
@@ -20,8 +22,12 @@ pub(crate) fn svg(rows: &[Row]) -> String {
         .map(|ratio| (ratio - 1.0).abs())
         .filter(|distance| distance.is_finite())
         .fold(LEAST_REACH, f64::max)
+        .min(MOST_REACH)
         * 1.1;
-    let x = |ratio: f64| LEFT + (ratio - 1.0 + reach) / (2.0 * reach) * (WIDTH - LEFT - RIGHT);
+    let x = |ratio: f64| {
+        let offset = (ratio - 1.0).clamp(-reach, reach);
+        LEFT + (offset + reach) / (2.0 * reach) * (WIDTH - LEFT - RIGHT)
+    };
     let height = TOP + ROW * rows.len() as f64 + 40.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \

@@ -27,7 +27,16 @@ pub(crate) enum Needs {
     NoPreload,
     /// A second namespace, `@NETNS@` in the text, and the right to enter it.
     Namespace,
+    /// Somebody who edits the file while the sequences run, see [`EDITS`].
+    Editor,
 }
+
+/// What the file of a policy that is edited holds in turn, besides its own text: all sockets on the
+/// kernel instance, then a mistake, which must leave the policy before it in force.
+pub(crate) const EDITS: [&str; 2] = [
+    "[default]\nstack = [\"kernel\"]\n",
+    "[[rule]]\nstack = [\"nowhere\"\n",
+];
 
 impl Policy {
     /// All of them by name, or those that were asked for.
@@ -141,6 +150,22 @@ stack = [\"gone\", \"odd\", \"kernel\"]
         needs: Needs::Nothing,
     },
     Policy {
+        name: "edited",
+        text: "\
+[stack.second]
+type = \"kernel\"
+
+[[rule]]
+name = \"all\"
+match = { role = [\"connect\", \"listen\", \"datagram\"] }
+stack = [\"second\", \"kernel\"]
+",
+        mask: &[],
+        except: &[],
+        edges: false,
+        needs: Needs::Editor,
+    },
+    Policy {
         name: "netns",
         text: "\
 [stack.other]
@@ -166,9 +191,10 @@ const TUNED: &[(c_int, c_int)] = &[
     (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
     (libc::SOL_SOCKET, libc::SO_SNDBUF),
     (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    // It is cut to half of the receive buffer.
+    (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
 ];
 
-/// What depends on a socket staying where it was made: one that a fork has shared cannot be moved, and
-/// its peers, which can, would be in the other namespace; and a listener on a wildcard address moves
-/// at `listen`, so that a later `bind` at home does not find the port taken (a later `listen` does).
-const NAMESPACE: &[&str] = &["Rest(", "AnyV4(Own", "AnyV6(Own"];
+/// A socket that a fork has shared cannot be moved, and the kernel instance carries it; its peers,
+/// which can, would be in the other namespace.
+const NAMESPACE: &[&str] = &["Rest("];

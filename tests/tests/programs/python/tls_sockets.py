@@ -60,7 +60,8 @@ async def in_asyncio():
 
 def untrusted():
     listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=lambda: reject(listener))
+    told = []
+    thread = threading.Thread(target=lambda: told.append(reject(listener)))
     thread.start()
     with socket.create_connection(listener.getsockname()) as sock:
         try:
@@ -68,16 +69,17 @@ def untrusted():
         except ssl.SSLCertVerificationError as error:
             print(error.verify_message)
     thread.join()
+    print(told)
     listener.close()
 
 
 def reject(listener):
     sock, _ = listener.accept()
-    try:
-        server_context.wrap_socket(sock, server_side=True).recv(1)
-    except ssl.SSLError as error:
-        print(error.reason)
-    sock.close()
+    with sock:
+        try:
+            server_context.wrap_socket(sock, server_side=True).recv(1)
+        except ssl.SSLError as error:
+            return error.reason
 
 
 blocking()

@@ -1,5 +1,6 @@
 //! Both sides of a sequence, and what differs between them.
 
+mod editor;
 mod report;
 mod shrink;
 mod side;

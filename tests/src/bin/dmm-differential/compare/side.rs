@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::editor::Editor;
 use crate::isolate::isolate;
 use crate::own_path;
 use crate::policies::{Needs, Policy};
@@ -163,10 +164,14 @@ impl<'a> Side<'a> {
             (Needs::Namespace, Some(_)) => Some(Namespace::new()?),
             _ => None,
         };
+        let mut editor = None;
         if let Some((_, file)) = &self.preload {
             let path = namespace.as_ref().map(Namespace::path).unwrap_or_default();
             fs::write(file, self.policy.text(&path))
                 .map_err(|error| format!("{}: {error}", file.display()))?;
+            if self.policy.needs == Needs::Editor {
+                editor = Some(Editor::new(file, self.policy.text("")));
+            }
         }
         let mask: Vec<String> = self
             .policy
@@ -204,7 +209,9 @@ impl<'a> Side<'a> {
         let child = isolate(&mut command)
             .spawn()
             .map_err(|error| format!("an executor in a network namespace of its own (needs root or user namespaces): {error}"))?;
-        collect(child).map_err(|error| format!("an executor's output: {error}"))
+        let output = collect(child).map_err(|error| format!("an executor's output: {error}"));
+        drop(editor);
+        output
     }
 }
 

@@ -7,6 +7,7 @@
 //! Each file beside this one performs one family of calls.
 
 mod address;
+mod carry;
 mod connection;
 mod data;
 mod descriptor;
@@ -131,7 +132,7 @@ impl<'a> Executor<'a> {
             | Op::Splice { .. }
             | Op::Tee { .. }
             | Op::Stdio { .. }
-            | Op::Dprintf { .. } => self.data(op),
+            | Op::Dprintf { .. } => self.carry(op),
             Op::Close { .. }
             | Op::CloseRange { .. }
             | Op::Dup { .. }

@@ -72,9 +72,10 @@ impl Settle {
     }
 
     /// Returns when no TCP socket among `fds` holds back bytes (Nagle's algorithm, RFC 896, waits
-    /// for the peer's acknowledgement), or after a tenth of a second if a full window keeps them.
+    /// for the peer's acknowledgement), or after 60 ms if a full window keeps them (an acknowledgement is
+    /// delayed by 40 ms at most).
     pub(crate) fn unsent(&self, fds: &[c_int]) {
-        for _ in 0..100 {
+        for _ in 0..60 {
             self.barrier();
             if !fds.iter().any(|&fd| holds_unsent(fd)) {
                 return;

@@ -4,7 +4,7 @@ use libc::c_int;
 
 use super::Builder;
 use super::model::{Kind, State};
-use crate::op::{DupBy, EpollBy, Op, ReceiveBy, Room, SeekBy, SendBy, Slot, Wrong};
+use crate::op::{DupBy, EpollBy, Op, ReceiveBy, Room, SeekBy, SendBy, Slot};
 
 impl Builder {
     /// Something that is likely to work.
@@ -12,6 +12,13 @@ impl Builder {
         let Some(s) = self.choose(|_| true) else {
             return self.set_up();
         };
+        let waiting = self.model.open(|known| {
+            known.waiting > 0 && known.state != State::Listening && known.kind.is_socket()
+        });
+        if !waiting.is_empty() && self.rng.chance(35) {
+            let s = self.rng.pick(&waiting);
+            return self.receive(s);
+        }
         let known = self.model.slots[s];
         match (known.kind, known.state) {
             (Kind::Epoll, _) => self.epoll_act(s),
@@ -22,107 +29,6 @@ impl Builder {
             (kind, State::Fresh | State::Bound) if kind.listens() => self.fresh_act(s),
             _ => self.transfer(s),
         }
-    }
-
-    /// Something on any descriptor, whatever it is, closed ones included.
-    pub(super) fn anywhere(&mut self) {
-        let s = self
-            .rng
-            .below(self.model.slots.len() + 1)
-            .min(self.model.slots.len());
-        let other = self.rng.below(self.model.slots.len().max(1));
-        if s == self.model.slots.len() {
-            self.model.add(Kind::Pipe, State::Closed, true);
-        }
-        match self.rng.below(16) {
-            0 => {
-                let to = self.any_address();
-                self.ops.push(Op::Bind { s, to });
-            }
-            1 | 2 => {
-                let to = self.any_address();
-                self.ops.push(Op::Connect { s, to });
-            }
-            3 => self.ops.push(Op::Listen { s, backlog: 3 }),
-            4 => {
-                let how = self
-                    .rng
-                    .pick(&[libc::SHUT_RD, libc::SHUT_WR, libc::SHUT_RDWR, 3, -1]);
-                self.ops.push(Op::Shutdown { s, how });
-            }
-            5 => {
-                let room = self.room();
-                let peer = self.rng.chance(50);
-                self.ops.push(Op::Name { s, peer, room });
-            }
-            6 => self.set_option(s),
-            7 => self.get_option(s),
-            8 => self.descriptor_act(s),
-            9 => {
-                let data = self.data();
-                let to = self.any_address();
-                let flags = libc::MSG_DONTWAIT;
-                self.ops.push(Op::Send {
-                    s,
-                    data,
-                    flags,
-                    how: SendBy::SendTo(to),
-                });
-            }
-            10 => {
-                let op = self.rng.pick(&[
-                    libc::EPOLL_CTL_ADD,
-                    libc::EPOLL_CTL_MOD,
-                    libc::EPOLL_CTL_DEL,
-                    9,
-                ]);
-                let events = self.events();
-                self.ops.push(Op::EpollCtl {
-                    ep: other,
-                    op,
-                    s,
-                    events,
-                });
-            }
-            11 => self.ops.push(Op::Splice {
-                from: s,
-                to: other,
-                len: 64,
-            }),
-            12 => self.ops.push(Op::SendFile {
-                s,
-                file: other,
-                len: 64,
-            }),
-            13 => self.ops.push(Op::Dprintf { s, text: 7 }),
-            14 => self.transfer(s),
-            _ => {
-                let how = self.rng.pick(&[
-                    SeekBy::Lseek,
-                    SeekBy::Pread,
-                    SeekBy::Pwrite,
-                    SeekBy::Fsync,
-                    SeekBy::Ftruncate,
-                ]);
-                self.ops.push(Op::Seek { s, how });
-            }
-        }
-    }
-
-    pub(super) fn nonsense(&mut self) {
-        let s = self.rng.below(self.model.slots.len().max(1));
-        if self.rng.chance(25) {
-            let dst = self.model.add(Kind::Pipe, State::Closed, true);
-            let (domain, kind, protocol) = self.rng.pick(BAD_SOCKETS);
-            return self.ops.push(Op::Socket {
-                dst,
-                domain,
-                kind,
-                protocol,
-            });
-        }
-        let wrong = self.rng.pick(WRONGS);
-        self.ops.push(Op::Wrong(wrong, s));
     }
 
     fn choose(&mut self, wanted: impl Fn(Kind) -> bool) -> Option<Slot> {
@@ -184,7 +90,7 @@ impl Builder {
         (!all.is_empty()).then(|| self.rng.pick(&all))
     }
 
-    fn transfer(&mut self, s: Slot) {
+    pub(super) fn transfer(&mut self, s: Slot) {
         let known = self.model.slots[s];
         match self.rng.below(100) {
             0..38 => self.send(s),
@@ -215,25 +121,37 @@ impl Builder {
                 }
             }
             80..83 => {
-                if let Some(file) = self.choose(|kind| kind == Kind::File) {
-                    let len = self.rng.pick(&[100, 1000, 0]);
-                    self.ops.push(Op::SendFile { s, file, len });
-                    self.sent(s);
-                }
+                let file = self
+                    .choose(|kind| kind == Kind::File)
+                    .unwrap_or_else(|| self.file());
+                let len = self.rng.pick(&[100, 1000, 0]);
+                self.ops.push(Op::SendFile { s, file, len });
+                self.sent(s);
             }
             83..86 => {
-                if let Some(pipe) = self.choose(|kind| kind == Kind::Pipe) {
-                    let (from, to) = if self.rng.chance(50) {
-                        (s, pipe)
-                    } else {
-                        (pipe, s)
-                    };
-                    self.ops.push(if self.rng.chance(80) {
-                        Op::Splice { from, to, len: 200 }
-                    } else {
-                        Op::Tee { from, to, len: 50 }
-                    });
-                }
+                let end = self
+                    .choose(|kind| kind == Kind::Pipe)
+                    .unwrap_or_else(|| self.pipe());
+                let other = self.model.slots[end].peer.unwrap_or(end);
+                let (read, write) = (end.min(other), end.max(other));
+                self.ops.push(match self.rng.below(10) {
+                    0..5 => Op::Splice {
+                        from: s,
+                        to: write,
+                        len: 200,
+                    },
+                    5..9 => Op::Splice {
+                        from: read,
+                        to: s,
+                        len: 200,
+                    },
+                    _ => Op::Tee {
+                        from: read,
+                        to: write,
+                        len: 50,
+                    },
+                });
+                self.sent(s);
             }
             86..89 if known.kind.listens() && known.state == State::Connected => {
                 let text = self.rng.below(100) as u8;
@@ -346,7 +264,7 @@ impl Builder {
         self.ops.push(Op::Seek { s, how });
     }
 
-    fn descriptor_act(&mut self, s: Slot) {
+    pub(super) fn descriptor_act(&mut self, s: Slot) {
         match self.rng.below(20) {
             0..3 => {
                 self.ops.push(Op::Close { s });
@@ -518,57 +436,4 @@ const IOCTLS: &[(u64, c_int)] = &[
     (0x8905, 99),
     // SIOCGPGRP
     (0x8904, 99),
-];
-
-const BAD_SOCKETS: &[(c_int, c_int, c_int)] = &[
-    (-1, libc::SOCK_STREAM, 0),
-    (999, libc::SOCK_STREAM, 0),
-    (libc::AF_INET, 99, 0),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_UDP),
-    (libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_TCP),
-    (libc::AF_INET, libc::SOCK_STREAM, 255),
-    (libc::AF_INET, libc::SOCK_STREAM, -1),
-    (libc::AF_INET, libc::SOCK_SEQPACKET, 0),
-    (libc::AF_INET, libc::SOCK_STREAM | 0x40, 0),
-    (libc::AF_INET, libc::SOCK_RAW, 0),
-    (libc::AF_INET6, libc::SOCK_RDM, 0),
-    (libc::AF_UNIX, libc::SOCK_STREAM, 7),
-    (libc::AF_UNIX, libc::SOCK_RAW, 0),
-    (libc::AF_NETLINK, libc::SOCK_RAW, 0),
-    (libc::AF_PACKET, libc::SOCK_RAW, 0),
-    (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
-];
-
-const WRONGS: &[Wrong] = &[
-    Wrong::ReadNull,
-    Wrong::WriteWild,
-    Wrong::SendNegativeFlags,
-    Wrong::SendMsgNull,
-    Wrong::ReceiveMsgWild,
-    Wrong::SendMsgManyPieces,
-    Wrong::WritevNegative,
-    Wrong::ReadvWildPieces,
-    Wrong::MmsgNull,
-    Wrong::PollNull,
-    Wrong::PollNegativeTimeout,
-    Wrong::SelectWild,
-    Wrong::SelectNegative,
-    Wrong::SelectBadTime,
-    Wrong::EpollCtlNull,
-    Wrong::EpollWaitNull,
-    Wrong::EpollWaitZero,
-    Wrong::EpollCreateNegative,
-    Wrong::EpollSelf,
-    Wrong::IoctlNull,
-    Wrong::IoctlUnknown,
-    Wrong::FcntlUnknown,
-    Wrong::DupNegative,
-    Wrong::Dup2Huge,
-    Wrong::CloseNegative,
-    Wrong::CloseTwice,
-    Wrong::SocketPairNull,
-    Wrong::SocketPairInet,
-    Wrong::SpliceSame,
-    Wrong::SendFileSocketAsFile,
-    Wrong::MinusOne,
 ];

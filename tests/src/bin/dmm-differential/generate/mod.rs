@@ -9,6 +9,7 @@ mod action;
 mod choice;
 mod model;
 mod setup;
+mod stray;
 
 use self::model::Model;
 use crate::op::{Elsewhere, Op, Sequence};

@@ -20,10 +20,11 @@ impl Builder {
             }
             13..15 if kind.is_unix() => self.socket_pair(kind),
             13..15 => self.dual_stack(),
-            15 => self.pipe(),
+            15 => {
+                self.pipe();
+            }
             16 => {
-                let dst = self.model.add(Kind::File, State::Fresh, false);
-                self.ops.push(Op::File { dst });
+                self.file();
             }
             17 => self.epoll(),
             18 => self.refused(kind),
@@ -243,7 +244,8 @@ impl Builder {
         self.watch(dst[0]);
     }
 
-    fn pipe(&mut self) {
+    /// A pipe: the end to read from, whose slot is the lower one.
+    pub(super) fn pipe(&mut self) -> Slot {
         let dst = [(); 2].map(|()| self.model.add(Kind::Pipe, State::Connected, true));
         self.model.join(dst[0], dst[1]);
         self.ops.push(Op::Pipe {
@@ -251,6 +253,13 @@ impl Builder {
             flags: libc::O_NONBLOCK,
         });
         self.watch(dst[0]);
+        dst[0]
+    }
+
+    pub(super) fn file(&mut self) -> Slot {
+        let dst = self.model.add(Kind::File, State::Fresh, false);
+        self.ops.push(Op::File { dst });
+        dst
     }
 
     pub(super) fn epoll(&mut self) {
