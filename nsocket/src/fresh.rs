@@ -8,7 +8,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
 
@@ -20,6 +20,12 @@ pub const MAX_WATCHES: usize = 6;
 
 const SLOTS_PER_CHUNK: usize = 256;
 const CHUNKS: usize = 256;
+const SLOTS: u32 = (SLOTS_PER_CHUNK * CHUNKS) as u32;
+
+/// A slot's number below, its generation (as far as there is room) above.
+const fn handle(slot: u32, generation: u32) -> u32 {
+    generation.wrapping_mul(SLOTS) | slot
+}
 
 /// What is known of a fresh socket and does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,21 +134,33 @@ pub struct Fresh {
     /// A [`Reason`] for which it cannot be moved, or 0.
     pinned: AtomicU32,
     lock: AtomicU32,
+    /// The process of which a thread is replacing the socket, or taking a name away; or 0.
+    held: AtomicU32,
+    /// Changes whenever the slot is taken anew.
+    generation: AtomicU32,
     /// Inode of the kernel socket, by which it is told from another under the same number.
     inode: AtomicU64,
-    origin: UnsafeCell<Origin>,
+    domain: AtomicI32,
+    kind: AtomicI32,
+    protocol: AtomicI32,
+    pid: AtomicU32,
+    forks: AtomicU32,
     details: UnsafeCell<Details>,
 }
 
-// SAFETY: `origin` is written only between taking a slot from the pool and publishing its number in
-// the socket table, and `details` only while `lock` is held.
+// SAFETY: `details` is touched only while `lock` is held; all else is atomic.
 unsafe impl Sync for Fresh {}
 
 impl Fresh {
     /// What the socket is.
     pub fn origin(&self) -> Origin {
-        // SAFETY: written before the slot's number was published, never after.
-        unsafe { *self.origin.get() }
+        Origin {
+            domain: self.domain.load(Ordering::Relaxed),
+            kind: self.kind.load(Ordering::Relaxed),
+            protocol: self.protocol.load(Ordering::Relaxed),
+            pid: self.pid.load(Ordering::Relaxed),
+            forks: self.forks.load(Ordering::Relaxed),
+        }
     }
 
     /// Identity of the kernel socket, its inode: compared before the socket is replaced.
@@ -195,9 +213,22 @@ impl Fresh {
         }
     }
 
-    /// One more descriptor names the socket.
-    pub fn name(&self) {
-        self.names.fetch_add(1, Ordering::Relaxed);
+    /// Excludes all others that replace the socket or take a name of it away, until the result is
+    /// dropped. The caller has blocked its signals, so whoever holds it now runs and is soon done;
+    /// `pid` tells it from one that was lost in a fork.
+    pub fn hold(&self, pid: u32) -> Held<'_> {
+        loop {
+            let holder = self.held.load(Ordering::Relaxed);
+            if holder != pid
+                && self
+                    .held
+                    .compare_exchange(holder, pid, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return Held(self);
+            }
+            rustix::thread::sched_yield();
+        }
     }
 
     /// Whether a single descriptor names the socket.
@@ -206,7 +237,17 @@ impl Fresh {
     }
 }
 
-/// The process's fresh sockets.
+/// A socket of which no other thread of the process changes the names meanwhile.
+pub struct Held<'a>(&'a Fresh);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.store(0, Ordering::Release);
+    }
+}
+
+/// The process's fresh sockets. A slot is referred to by a handle: its number, and the generation that
+/// it was taken in, so that a handle that has gone stale finds nothing.
 pub struct Pool {
     chunks: [AtomicPtr<Fresh>; CHUNKS],
     /// Free list: number of the first free slot plus one, under a tag that makes every change
@@ -227,28 +268,55 @@ impl Pool {
         }
     }
 
-    /// Takes a slot for a new socket, named by one descriptor. `None` when there are too many fresh
-    /// sockets, or no memory.
+    /// Takes a slot for a new socket, named by one descriptor, and returns its handle. `None` when
+    /// there are too many fresh sockets, or no memory.
     pub fn take(&self, origin: Origin, inode: u64) -> Option<u32> {
         let slot = match self.pop() {
             Some(slot) => slot,
             None => self.extend()?,
         };
-        let fresh = self.slot(slot)?;
-        fresh.names.store(1, Ordering::Relaxed);
-        fresh.pinned.store(0, Ordering::Relaxed);
-        fresh.lock.store(0, Ordering::Relaxed);
-        fresh.inode.store(inode, Ordering::Relaxed);
-        // SAFETY: the slot is on no list and in no table, so nobody else has a reference.
-        unsafe {
-            *fresh.origin.get() = origin;
-            (*fresh.details.get()).clear();
+        let fresh = self.at(slot)?;
+        let generation = fresh.generation.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        if fresh.with(Details::clear).is_none() {
+            // Whoever has a stale handle is in there still: leave it the slot for now.
+            self.push(slot, fresh);
+            return None;
         }
-        Some(slot)
+        fresh.pinned.store(0, Ordering::Relaxed);
+        fresh.inode.store(inode, Ordering::Relaxed);
+        fresh.domain.store(origin.domain, Ordering::Relaxed);
+        fresh.kind.store(origin.kind, Ordering::Relaxed);
+        fresh.protocol.store(origin.protocol, Ordering::Relaxed);
+        fresh.pid.store(origin.pid, Ordering::Relaxed);
+        fresh.forks.store(origin.forks, Ordering::Relaxed);
+        fresh.names.store(1, Ordering::Release);
+        Some(handle(slot, generation))
     }
 
-    /// The slot of that number, if there is one.
-    pub fn slot(&self, slot: u32) -> Option<&Fresh> {
+    /// The socket of a handle, unless it is gone.
+    pub fn slot(&self, handle: u32) -> Option<&Fresh> {
+        let fresh = self.at(handle % SLOTS)?;
+        let now = fresh.generation.load(Ordering::Acquire);
+        (self::handle(handle % SLOTS, now) == handle).then_some(fresh)
+    }
+
+    /// One more descriptor names the socket; `false` if it is gone.
+    pub fn name(&self, handle: u32) -> bool {
+        let Some(fresh) = self.slot(handle) else {
+            return false;
+        };
+        let named = fresh
+            .names
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n > 0).then_some(n + 1));
+        // Between the look and the count the slot may have become another socket's.
+        let same = self.slot(handle).is_some();
+        if named.is_ok() && !same {
+            self.release_at(handle % SLOTS, fresh);
+        }
+        named.is_ok() && same
+    }
+
+    fn at(&self, slot: u32) -> Option<&Fresh> {
         let chunk = self.chunks.get(slot as usize / SLOTS_PER_CHUNK)?;
         let chunk = chunk.load(Ordering::Acquire);
         if chunk.is_null() {
@@ -260,8 +328,13 @@ impl Pool {
     }
 
     /// One descriptor fewer names the socket; the last one gives the slot back.
-    pub fn release(&self, slot: u32) {
-        let Some(fresh) = self.slot(slot) else { return };
+    pub fn release(&self, handle: u32) {
+        if let Some(fresh) = self.slot(handle) {
+            self.release_at(handle % SLOTS, fresh);
+        }
+    }
+
+    fn release_at(&self, slot: u32, fresh: &Fresh) {
         // A count that is 0 already belongs to a slot that was given back: leave it alone.
         let left = fresh
             .names
@@ -275,7 +348,7 @@ impl Pool {
         let mut head = self.free.load(Ordering::Acquire);
         loop {
             let slot = (head as u32).checked_sub(1)?;
-            let next = self.slot(slot)?.next.load(Ordering::Relaxed);
+            let next = self.at(slot)?.next.load(Ordering::Relaxed);
             let new = (head >> 32).wrapping_add(1) << 32 | u64::from(next);
             match self
                 .free
@@ -371,12 +444,15 @@ mod tests {
         let fresh = pool.slot(a).unwrap();
         fresh.record_option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &[1, 0, 0, 0]);
         fresh.pin(Reason::SharedDescriptor);
-        fresh.name();
+        assert!(pool.name(a));
         pool.release(a);
-        assert_ne!(pool.take(origin(), 2), Some(a), "still named once");
+        assert_ne!(pool.take(origin(), 2).unwrap() % SLOTS, a % SLOTS, "still named once");
         pool.release(a);
+        assert!(!pool.name(a), "a name for a socket that is gone");
         let b = pool.take(origin(), 3).unwrap();
-        assert_eq!(a, b);
+        assert_eq!(a % SLOTS, b % SLOTS);
+        assert!(pool.slot(a).is_none(), "a stale handle finds nothing");
+        pool.release(a);
         let fresh = pool.slot(b).unwrap();
         assert_eq!(fresh.identity(), 3);
         assert_eq!(fresh.pinned(1, 0), None);

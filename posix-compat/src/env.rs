@@ -128,6 +128,14 @@ fn remove(prefix: &CStr) {
     }
 }
 
+/// Replaces the saved value of `VARIABLES[index]`. Only from the constructor.
+pub(crate) fn set_saved(index: usize, value: &[u8]) {
+    let string = [VARIABLES[index].to_bytes(), value, b"\0"].concat();
+    if let Ok(string) = CStr::from_bytes_with_nul(&string) {
+        SAVED[index].store(keep(string), Ordering::Release);
+    }
+}
+
 /// The `NAME=value` string of `VARIABLES[index]` at start.
 pub(crate) fn saved(index: usize) -> Option<&'static CStr> {
     let string = SAVED[index].load(Ordering::Acquire);

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use dmm_nsocket::fresh::Pool;
 use dmm_nsocket::stats::{CreateInfo, DEFAULT_DIR, Segment};
 use dmm_nsocket::table::Table;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use crate::{env, sandbox};
 
@@ -147,6 +147,10 @@ fn adopt(own: &'static Own) -> Option<&'static Segment> {
     // not; `LATEST` points at a copy that is not wiped.
     if let Some(parent) = unsafe { LATEST.load(Ordering::Acquire).as_ref() } {
         segment.inherit(parent, |fd| TABLE.load(fd).is_socket());
+        // Nobody in this process has ever seen it but as the parent's.
+        let mapping = parent.range();
+        // SAFETY: only this thread refers to the parent's segment, and does so no more.
+        let _ = unsafe { munmap(mapping.start as *mut _, mapping.len()) };
     }
     remember(segment);
     own.state.store(READY, Ordering::Release);

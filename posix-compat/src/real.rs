@@ -168,6 +168,8 @@ real! {
     epoll_pwait2(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int;
 
     fork() -> pid_t;
+    clone(function: *mut c_void, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: *mut c_void, tls: *mut c_void, child: *mut c_void) -> c_int;
+    forkpty(master: *mut c_int, name: *mut c_char, terminal: *const c_void, window: *const c_void) -> pid_t;
     _Fork() -> pid_t;
     _exit(status: c_int) -> ();
     quick_exit(status: c_int) -> ();

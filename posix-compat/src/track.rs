@@ -7,10 +7,11 @@
 use std::ffi::c_int;
 use std::os::fd::BorrowedFd;
 
-use dmm_nsocket::fresh::Origin;
+use dmm_nsocket::fresh::{Held, Origin};
 use dmm_nsocket::stats::{Counter, Opened, Socket, SocketRole};
-use dmm_nsocket::sys;
+use dmm_nsocket::sys::{self, BlockedSignals};
 use dmm_nsocket::table::{Entry, State};
+use rustix::fs::FileType;
 
 use crate::process::{self, FRESH, TABLE};
 use crate::sandbox;
@@ -56,7 +57,7 @@ pub(crate) fn opened(fd: c_int, domain: c_int, kind: c_int, protocol: c_int) {
     entry = entry
         .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0)
         .with(Entry::DATAGRAM, kind != libc::SOCK_STREAM);
-    TABLE.swap(fd, entry);
+    enter(fd, entry);
     if let Some(record) = record(fd) {
         record.open(&Opened {
             family: domain,
@@ -75,14 +76,11 @@ pub(crate) fn accepted(
     remote: Option<std::net::SocketAddr>,
 ) {
     forget(fd);
-    if sandbox::is_entered() || (!TABLE.load(listener).is_socket() && !adopt(listener)) {
-        return;
-    }
     let disguised = TABLE.load(listener).has(Entry::DISGUISED);
     let entry = Entry::new(State::Kernel, 0, 0)
         .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0)
         .with(Entry::DISGUISED, disguised);
-    TABLE.swap(fd, entry);
+    enter(fd, entry);
     if let (Some(from), Some(to)) = (record(listener), record(fd)) {
         to.accepted(from, inode(fd), remote);
     }
@@ -97,16 +95,12 @@ pub(crate) fn adopt(fd: c_int) -> bool {
     // SAFETY: only borrowed for the calls; one that is not open is refused by them.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     let option = |name| sys::getsockopt_int(socket, libc::SOL_SOCKET, name);
-    let (Ok(domain), Ok(kind), Ok(protocol)) = (
-        option(libc::SO_DOMAIN),
-        option(libc::SO_TYPE),
-        option(libc::SO_PROTOCOL),
-    ) else {
+    let Ok(domain @ (libc::AF_INET | libc::AF_INET6)) = option(libc::SO_DOMAIN) else {
         return false;
     };
-    if !matches!(domain, libc::AF_INET | libc::AF_INET6) {
+    let (Ok(kind), Ok(protocol)) = (option(libc::SO_TYPE), option(libc::SO_PROTOCOL)) else {
         return false;
-    }
+    };
     let listening = option(libc::SO_ACCEPTCONN) == Ok(1);
     let nonblocking = rustix::fs::fcntl_getfl(socket)
         .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK));
@@ -114,7 +108,7 @@ pub(crate) fn adopt(fd: c_int) -> bool {
         .with(Entry::NONBLOCKING, nonblocking)
         .with(Entry::LISTENING, listening)
         .with(Entry::DATAGRAM, kind != libc::SOCK_STREAM);
-    TABLE.swap(fd, entry);
+    enter(fd, entry);
     if let (Some(segment), Some(record)) = (process::segment(), record(fd)) {
         segment.add(Counter::SocketsInherited, 1);
         record.open(&Opened {
@@ -141,6 +135,33 @@ pub(crate) fn forget(fd: c_int) {
     if TABLE.load(fd).is_unmanaged() || process::is_borrowed() {
         return;
     }
+    let held = hold(fd);
+    forget_held(fd);
+    drop(held);
+}
+
+/// Keeps the socket under `fd`, if it is a fresh one, from being replaced until the result is dropped:
+/// a number that is closed or reused meanwhile would have its new file replaced.
+pub(crate) fn hold(fd: c_int) -> Option<(Held<'static>, BlockedSignals)> {
+    let entry = TABLE.load(fd);
+    if entry.state() != State::Fresh || sandbox::is_entered() {
+        return None;
+    }
+    let signals = BlockedSignals::new();
+    let fresh = FRESH.slot(entry.slot())?;
+    Some((fresh.hold(process::pid()), signals))
+}
+
+/// Sets the entry of a new descriptor; what was under the number is gone.
+fn enter(fd: c_int, entry: Entry) {
+    let old = TABLE.swap(fd, entry);
+    if holds_slot(old) {
+        FRESH.release(old.slot());
+    }
+}
+
+/// The same as [`forget`], by whoever holds the socket.
+pub(crate) fn forget_held(fd: c_int) {
     let old = TABLE.swap(fd, Entry::UNMANAGED);
     if holds_slot(old) {
         FRESH.release(old.slot());
@@ -163,12 +184,13 @@ pub(crate) fn duplicated(old: c_int, new: c_int) {
     if entry.is_unmanaged() {
         return;
     }
-    if holds_slot(entry)
-        && let Some(fresh) = FRESH.slot(entry.slot())
-    {
-        fresh.name();
-    }
-    TABLE.swap(new, entry);
+    let entry = if holds_slot(entry) && !FRESH.name(entry.slot()) {
+        // Another thread has bound or closed it just now.
+        entry.on_kernel().with(Entry::CONNECTING, false)
+    } else {
+        entry
+    };
+    enter(new, entry);
     if entry.is_socket()
         && let (Some(from), Some(to)) = (record(old), record(new))
     {
@@ -185,14 +207,17 @@ pub(crate) fn holds_slot(entry: Entry) -> bool {
     }
 }
 
-/// Inode number of a descriptor; 0 if it cannot be told.
+/// Inode number of a socket; 0 if it cannot be told, or if the descriptor is none.
 pub(crate) fn inode(fd: c_int) -> u64 {
     if fd < 0 {
         return 0;
     }
     // SAFETY: only borrowed for the call, which refuses one that is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    rustix::fs::fstat(fd).map_or(0, |status| status.st_ino)
+    match rustix::fs::fstat(fd) {
+        Ok(status) if FileType::from_raw_mode(status.st_mode) == FileType::Socket => status.st_ino,
+        _ => 0,
+    }
 }
 
 fn passed_counter(domain: c_int) -> Counter {

@@ -36,20 +36,15 @@ pub(crate) fn readable(address: *const c_void, len: usize) -> bool {
     if start < PAGE {
         return len == 0;
     }
-    if len < WORD {
-        // The kernel reads a whole word; one that ends with the bytes lies in the same page, or
-        // starts in the one before (where it does not matter: then the first byte's page is asked).
-        let word = (end - 1) & !(WORD - 1);
-        return word_readable(word) && word_readable(start & !(WORD - 1));
-    }
-    let mut at = start;
-    while at < end - WORD {
+    // One word of each page that the bytes touch: it can be read, or none of the page can.
+    let mut at = start & !(WORD - 1);
+    while at < end {
         if !word_readable(at) {
             return false;
         }
         at = (at / PAGE + 1) * PAGE;
     }
-    word_readable(end - WORD)
+    true
 }
 
 fn word_readable(address: usize) -> bool {
@@ -73,38 +68,32 @@ pub(crate) enum Address {
 /// Reads an address argument.
 pub(crate) fn address(address: *const sockaddr, len: socklen_t) -> Address {
     let len = len as usize;
-    if len < size_of::<libc::sa_family_t>() {
+    // What is looked at: of a longer address (a Unix socket's) its family alone.
+    let looked_at = len.min(size_of::<libc::sockaddr_in6>());
+    if len < size_of::<libc::sa_family_t>() || !readable(address.cast(), looked_at) {
         return Address::Other;
     }
-    // SAFETY: any bytes are a valid integer.
-    let Some(family) = (unsafe { read(address.cast::<libc::sa_family_t>()) }) else {
-        return Address::Other;
-    };
+    // SAFETY: can be read, as was just asked.
+    let family = unsafe { address.cast::<libc::sa_family_t>().read_unaligned() };
     match c_int::from(family) {
         libc::AF_UNSPEC => Address::Unspecified,
         libc::AF_INET if len >= size_of::<libc::sockaddr_in>() => {
-            // SAFETY: any bytes are a valid sockaddr_in.
-            match unsafe { read(address.cast::<libc::sockaddr_in>()) } {
-                Some(inet) => Address::Inet(SocketAddr::V4(SocketAddrV4::new(
-                    Ipv4Addr::from(u32::from_be(inet.sin_addr.s_addr)),
-                    u16::from_be(inet.sin_port),
-                ))),
-                None => Address::Other,
-            }
+            // SAFETY: can be read, and any bytes are a valid sockaddr_in.
+            let inet = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
+            Address::Inet(SocketAddr::V4(SocketAddrV4::new(
+                Ipv4Addr::from(u32::from_be(inet.sin_addr.s_addr)),
+                u16::from_be(inet.sin_port),
+            )))
         }
         // The scope was added later: the kernel accepts an address without it (RFC 2133).
         libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() - 4 => {
             let mut inet = MaybeUninit::<libc::sockaddr_in6>::zeroed();
-            let size = len.min(size_of::<libc::sockaddr_in6>());
-            if !readable(address.cast(), size) {
-                return Address::Other;
-            }
-            // SAFETY: `size` bytes can be read and fit; any bytes are a valid sockaddr_in6.
+            // SAFETY: `looked_at` bytes can be read and fit; any bytes are a valid sockaddr_in6.
             let inet = unsafe {
                 std::ptr::copy_nonoverlapping(
                     address.cast::<u8>(),
                     inet.as_mut_ptr().cast::<u8>(),
-                    size,
+                    looked_at,
                 );
                 inet.assume_init()
             };

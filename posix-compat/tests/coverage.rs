@@ -163,15 +163,6 @@ const LEFT_OUT: &[(&[&str], &str)] = &[
         "ESPIPE or EINVAL on every socket: the kernel's answer is the right one",
     ),
     (
-        &["clone", "__clone"],
-        "with a stack and flags of its own it makes threads or containers, not a POSIX child; the \
-         table of sockets is copied or shared with memory as the flags say",
-    ),
-    (
-        &["forkpty"],
-        "calls fork inside libc; the table of sockets comes along with memory",
-    ),
-    (
         &["system", "popen", "_IO_popen", "wordexp"],
         "start a shell by an exec inside libc, which gets the environment, and so the preload",
     ),

@@ -336,6 +336,21 @@ impl Setting {
         self.adopted.borrow_mut().push(Adopted { handle, group });
     }
 
+    /// Whether a process, by its directory in /proc, comes from this setting: it carries the mark in
+    /// its environment, or still writes to a file of the setting's.
+    fn has_started(&self, process: &Path) -> bool {
+        let mark = format!("{MARK}={}", self.mark);
+        let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+        let marked = environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == mark.as_bytes());
+        marked
+            || ["fd/1", "fd/2"].iter().any(|output| {
+                std::fs::read_link(process.join(output))
+                    .is_ok_and(|file| file.starts_with(self.dir()))
+            })
+    }
+
     fn prepare(&self, command: &mut Command) {
         command
             .env(MARK, &self.mark)
@@ -384,20 +399,14 @@ impl Drop for Setting {
                 let _gone_with_it = kill_process_group(process.group, Signal::KILL);
             }
         }
-        // Daemons leave their process group; the mark in their environment finds them.
+        // Daemons leave their process group: they are known by what they have inherited.
         for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let pid = process
                 .file_name()
                 .to_str()
                 .and_then(|name| name.parse::<i32>().ok());
-            let Some(pid) = pid.and_then(Pid::from_raw) else {
-                continue;
-            };
-            let ours = format!("{MARK}={}", self.mark);
-            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
-            if environment
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == ours.as_bytes())
+            if let Some(pid) = pid.and_then(Pid::from_raw)
+                && self.has_started(&process.path())
             {
                 let _gone_by_itself = kill_process(pid, Signal::KILL);
             }

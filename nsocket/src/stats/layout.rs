@@ -31,7 +31,7 @@ pub(super) const PAGE: usize = 4096;
 pub(super) const STACKS: usize = 64;
 pub(super) const CLASSES: usize = 64;
 pub(super) const RULES: usize = 1024;
-pub(super) const SERIES: usize = 1024;
+pub(super) const SERIES: usize = 256;
 pub(super) const KINDS: usize = HistogramKind::ALL.len();
 /// Most descriptors that a segment has records for.
 pub(super) const MAX_SOCKETS: u32 = 1 << 20;

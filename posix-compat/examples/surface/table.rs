@@ -255,7 +255,9 @@ pub const SURFACE: &[Group] = &[
         title: "Processes",
         rows: &[
             row(
-                &["fork", "__fork", "_Fork", "daemon"],
+                &[
+                    "fork", "__fork", "_Fork", "clone", "__clone", "forkpty", "daemon",
+                ],
                 "sockets that are still fresh may be shared from then on and stay where they are; all others go on in both processes",
                 "original call",
             ),
@@ -360,7 +362,7 @@ pub const SURFACE: &[Group] = &[
         rows: &[row(
             &["syscall"],
             "socket, socketpair, bind, listen, accept, accept4, connect, setsockopt, sendto, sendmsg, sendmmsg, \
-             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve, exit_group, seccomp: as the function of that name",
+             recvmsg, close, close_range, dup, dup2, dup3, fcntl, epoll_create, epoll_create1, epoll_ctl, execve, fork, clone, clone3, exit_group, seccomp: as the function of that name",
             ORIGINAL,
         )],
     },

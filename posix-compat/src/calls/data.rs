@@ -372,7 +372,12 @@ pub(super) fn sendmmsg_by(
     }
     let entry = TABLE.load(fd);
     if entry.is_unmanaged() {
-        return call();
+        let sent = call();
+        for i in 0..sent.max(0) as usize {
+            // SAFETY: the kernel has just read the first `sent` headers.
+            crate::calls::descriptors::passed_on(unsafe { &(*messages.add(i)).msg_hdr });
+        }
+        return sent;
     }
     if let Err(code) = first_use(fd, entry, Way::Out) {
         return errno::fail(code);

@@ -36,12 +36,12 @@ export! {
 
     /// dup2(2).
     also [__dup2] fn dup2(old: c_int, new: c_int) -> c_int {
-        duplicated_by(old, unsafe { real::dup2(old, new) })
+        duplicated_over(old, new, || unsafe { real::dup2(old, new) })
     }
 
     /// dup3(2).
     fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
-        duplicated_by(old, unsafe { real::dup3(old, new, flags) })
+        duplicated_over(old, new, || unsafe { real::dup3(old, new, flags) })
     }
 
     /// fcntl(2). Commands without an argument ignore the third one.
@@ -112,6 +112,20 @@ pub(super) fn before_close_range(first: c_uint, last: c_uint, flags: c_int) {
     if first <= last && flags & !UNSHARE == 0 {
         forget_range(first, last);
     }
+}
+
+/// A call that duplicates `old` over `new`, closing what was there.
+pub(super) fn duplicated_over(old: c_int, new: c_int, call: impl FnOnce() -> c_int) -> c_int {
+    if process::is_borrowed() {
+        return call();
+    }
+    let held = track::hold(new);
+    let result = call();
+    if result >= 0 && old != new && held.is_some() {
+        track::forget_held(new);
+    }
+    drop(held);
+    duplicated_by(old, result)
 }
 
 /// A call that duplicates `old` has returned `result`.

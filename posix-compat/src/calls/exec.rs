@@ -148,7 +148,16 @@ fn fill(
             *place = string.as_ptr();
         }
     };
-    strings.for_each(&mut add);
+    for string in strings {
+        // A relative path would lead elsewhere from another directory.
+        let value = string
+            .to_bytes()
+            .strip_prefix(env::VARIABLES[env::POLICY].to_bytes());
+        let relative = value.is_some_and(|path| !path.is_empty() && !path.starts_with(b"/"));
+        add(env::saved(env::POLICY)
+            .filter(|_| relative)
+            .unwrap_or(string));
+    }
     for (i, name) in env::VARIABLES.iter().enumerate() {
         if env::find(envp, name).is_none()
             && let Some(saved) = env::saved(i)

@@ -6,7 +6,7 @@
 //! as it shares the stack, nobody may stand between libc's vfork and the program. So the system call
 //! is made here, with the return address kept in a register.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_char, c_int, c_long, c_void};
 
 use dmm_nsocket::stats::Counter;
 use libc::pid_t;
@@ -25,6 +25,19 @@ export! {
     fn _Fork() -> pid_t {
         begin();
         unsafe { real::_Fork() }
+    }
+
+    /// clone(2), as libc wraps it: the child runs `function` on a stack of its own.
+    also [__clone] fn clone(function: *mut c_void, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: *mut c_void, tls: *mut c_void, child: *mut c_void) -> c_int {
+        cloning(flags as u64, || unsafe {
+            real::clone(function, stack, flags, argument, parent, tls, child)
+        })
+    }
+
+    /// forkpty(3): forks inside libc.
+    fn forkpty(master: *mut c_int, name: *mut c_char, terminal: *const c_void, window: *const c_void) -> pid_t {
+        begin();
+        unsafe { real::forkpty(master, name, terminal, window) }
     }
 
     /// daemon(3): forks inside libc.
@@ -46,7 +59,25 @@ export! {
     }
 }
 
-fn begin() {
+/// Runs a clone with these flags. A child that is given its parent's memory while that waits for it
+/// (CLONE_VFORK) is told to leave the tables alone, as in vfork.
+pub(super) fn cloning<T>(flags: u64, call: impl FnOnce() -> T) -> T {
+    const BORROWS: u64 = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    if flags & libc::CLONE_THREAD as u64 != 0 {
+        return call();
+    }
+    begin();
+    if flags & BORROWS != BORROWS {
+        return call();
+    }
+    process::borrow(1);
+    let result = call();
+    process::borrow(-1);
+    result
+}
+
+/// A process is about to be made.
+pub(super) fn begin() {
     if !process::is_borrowed() {
         process::forking();
         track::count(Counter::Forks);

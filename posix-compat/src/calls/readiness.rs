@@ -118,8 +118,11 @@ fn is_epoll(epoll: c_int) {
         return;
     }
     track::forget(epoll);
-    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-    TABLE.swap(epoll, Entry::new(State::Epoll, 0, generation));
+    TABLE.swap(epoll, new_instance());
+}
+
+fn new_instance() -> Entry {
+    Entry::new(State::Epoll, 0, GENERATION.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cold]
@@ -127,8 +130,10 @@ fn registered(epoll: c_int, operation: c_int, fd: c_int, event: *const epoll_eve
     let Some(fresh) = FRESH.slot(TABLE.load(fd).slot()) else {
         return;
     };
-    if TABLE.load(epoll).state() != State::Epoll {
-        is_epoll(epoll);
+    let instance = TABLE.load(epoll);
+    if instance.state() != State::Epoll {
+        // It was made out of our sight. Another thread may be finding that out as well.
+        TABLE.exchange(epoll, instance, new_instance());
     }
     let generation = TABLE.load(epoll).slot();
     if operation == libc::EPOLL_CTL_DEL {

@@ -203,6 +203,13 @@ pub(super) fn connect_by(
     if !entry.is_socket() || sandbox::is_entered() {
         return call();
     }
+    if entry.has(Entry::CONNECTING) {
+        // The program asks again how it goes.
+        let begun = clock::now();
+        let result = call();
+        connected(fd, None, result, begun);
+        return result;
+    }
     let remote = match user_memory::address(address, len) {
         Address::Inet(remote) => Some(remote),
         Address::Unspecified | Address::Other => None,
@@ -320,6 +327,10 @@ fn accepted_from(listener: c_int, fd: c_int, flags: c_int, begun: u64) {
         track::forget(fd);
         return;
     }
+    if !TABLE.load(listener).is_socket() && !track::adopt(listener) {
+        track::forget(fd);
+        return;
+    }
     // SAFETY: the descriptor was made by the call just before.
     let remote = rustix::net::getpeername(unsafe { BorrowedFd::borrow_raw(fd) })
         .ok()
@@ -360,6 +371,7 @@ fn connected(fd: c_int, remote: Option<SocketAddr>, result: c_int, begun: u64) {
                 record.connected(Some(clock::now() - begun));
             }
         }
+        (0, _, None) if entry.has(Entry::CONNECTING) => connection_stands(fd),
         (0, _, None) => record.peer(None),
         (_, libc::EINPROGRESS | libc::EINTR, Some(remote)) => {
             record.connecting(remote);

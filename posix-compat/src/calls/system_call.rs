@@ -4,9 +4,9 @@ use std::ffi::{c_int, c_long, c_uint, c_ulong};
 
 use dmm_nsocket::stats::Counter;
 
-use super::{data, descriptors, exec, readiness, sockets};
+use super::{data, descriptors, exec, fork, readiness, sockets};
 use crate::export::export;
-use crate::{process, real, sandbox, track};
+use crate::{process, real, sandbox, track, user_memory};
 
 export! {
     /// syscall(2). Around the calls that make, bind, duplicate or close a descriptor the same is done
@@ -48,9 +48,10 @@ export! {
                 descriptors::before_close_range(uint(a), uint(b), int(c));
                 call()
             }
-            libc::SYS_dup | libc::SYS_dup3 => descriptors::duplicated_by(int(a), small()).into(),
+            libc::SYS_dup => descriptors::duplicated_by(int(a), small()).into(),
+            libc::SYS_dup3 => descriptors::duplicated_over(int(a), int(b), small).into(),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_dup2 => descriptors::duplicated_by(int(a), small()).into(),
+            libc::SYS_dup2 => descriptors::duplicated_over(int(a), int(b), small).into(),
             libc::SYS_fcntl => {
                 let result = call();
                 descriptors::after_fcntl(int(a), int(b), c as c_ulong, int(result));
@@ -69,6 +70,17 @@ export! {
             libc::SYS_exit_group => {
                 process::finish();
                 call()
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_fork => {
+                fork::begin();
+                call()
+            }
+            libc::SYS_clone => fork::cloning(a as u64, call),
+            libc::SYS_clone3 => {
+                // SAFETY: any bytes are valid flags, the first field of struct clone_args.
+                let flags = unsafe { user_memory::read(a as *const u64) };
+                fork::cloning(flags.unwrap_or(0), call)
             }
             libc::SYS_seccomp => {
                 sandbox::prepare();

@@ -9,7 +9,7 @@ use dmm_nsocket::fresh::Fresh;
 use dmm_nsocket::options::Recorded;
 use dmm_nsocket::stack::{Note, Refusal, Socket};
 use dmm_nsocket::stats::{Counter, Socket as Record};
-use dmm_nsocket::sys;
+use dmm_nsocket::sys::{self, BlockedSignals};
 use dmm_nsocket::table::{Entry, State};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
@@ -181,20 +181,32 @@ impl Socket for Descriptor {
         self.copy_shutdown(&new);
         let disguised =
             protocol == libc::IPPROTO_MPTCP && self.fresh.origin().protocol != libc::IPPROTO_MPTCP;
+        let signals = BlockedSignals::new();
+        let held = self.fresh.hold(process::pid());
+        let identity = self.fresh.identity();
         let mut replaced = 0;
         for (name, _) in self.names() {
+            if track::inode(name) != identity {
+                // Closed out of our sight, and another file by now.
+                track::forget_held(name);
+                continue;
+            }
             match put_in_place(&new, name) {
                 Ok(()) => replaced += 1,
                 Err(errno) if replaced == 0 => return Err(refused(errno)),
                 // One of several names could not be changed: from now on it is another socket.
-                Err(_) => track::forget(name),
+                Err(_) => track::forget_held(name),
             }
             TABLE.set_flag(name, Entry::DISGUISED, disguised);
             if let Some(record) = track::record(name) {
                 record.replaced(inode, protocol);
             }
         }
+        if replaced == 0 {
+            return Err(Refusal::new(Reason::SharedDescriptor));
+        }
         self.fresh.set_identity(inode);
+        drop((held, signals));
         self.fresh.with(|details| details.placement = placement);
         watches::renew(self.fresh);
         Ok(())

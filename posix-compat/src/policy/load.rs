@@ -96,30 +96,36 @@ fn read_file(stamp: u64) {
         if source::stamp().is_none_or(|now| now.identity != stamp) {
             return;
         }
+        // Looked at is what has come into force, or was refused: a child that is forked meanwhile
+        // looks again.
+        take_text(path, &text);
         SEEN.store(stamp, Ordering::Relaxed);
-        let Ok(text) = std::str::from_utf8(&text) else {
-            return refuse(b"the policy file is not UTF-8");
-        };
-        let hash = text_hash(text);
-        if super::with(|live| live.matcher.image().text_hash()) == Some(hash) {
-            return accept();
-        }
-        if let Some(image) = mailbox::image(hash) {
-            return put_in_force(&image);
-        }
-        // User names come from /etc/passwd: no name service is asked from inside a program.
-        let users = files::read_all(c"/etc/passwd", MAX_TEXT).unwrap_or_default();
-        let users = String::from_utf8_lossy(&users);
-        let parsed = dmm_policy::parse_quick(text, &path.to_string_lossy(), &PasswdText(&users));
-        match parsed.policy {
-            Some(policy) => {
-                let image = policy.compile();
-                put_in_force(&image);
-                mailbox::publish(&image);
-            }
-            None => refuse(summary(&parsed.diagnostics).as_bytes()),
-        }
     });
+}
+
+fn take_text(path: &CStr, text: &[u8]) {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return refuse(b"the policy file is not UTF-8");
+    };
+    let hash = text_hash(text);
+    if super::with(|live| live.matcher.image().text_hash()) == Some(hash) {
+        return accept();
+    }
+    if let Some(image) = mailbox::image(hash) {
+        return put_in_force(&image);
+    }
+    // User names come from /etc/passwd: no name service is asked from inside a program.
+    let users = files::read_all(c"/etc/passwd", MAX_TEXT).unwrap_or_default();
+    let users = String::from_utf8_lossy(&users);
+    let parsed = dmm_policy::parse_quick(text, &path.to_string_lossy(), &PasswdText(&users));
+    match parsed.policy {
+        Some(policy) => {
+            let image = policy.compile();
+            put_in_force(&image);
+            mailbox::publish(&image);
+        }
+        None => refuse(summary(&parsed.diagnostics).as_bytes()),
+    }
 }
 
 fn follow_mailbox() {

@@ -15,12 +15,23 @@ static PATH: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
 pub(super) fn init() {
     let path = match env::value(env::POLICY) {
         b"" => default_path(),
-        named => Some(named.to_vec()),
+        named if named.starts_with(b"/") => Some(named.to_vec()),
+        // The program may change its directory, and its children have theirs.
+        named => absolute(named),
     };
     if let Some(mut path) = path {
         path.push(0);
         PATH.store(path.leak().as_mut_ptr().cast(), Ordering::Release);
     }
+}
+
+/// A relative path from where the program was started; what an exec hands on is that, too.
+fn absolute(relative: &[u8]) -> Option<Vec<u8>> {
+    let mut buffer = [0; 4096];
+    let len = rustix::fs::readlinkat_raw(CWD, c"/proc/self/cwd", &mut buffer[..]).ok()?;
+    let path = [&buffer[..len], b"/", relative].concat();
+    env::set_saved(env::POLICY, &path);
+    Some(path)
 }
 
 /// As `dmm policy apply` does: /etc/dmm/policy.toml for root, else below the user's configuration.

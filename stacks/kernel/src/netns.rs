@@ -33,9 +33,8 @@ pub fn within<R>(name: &str, f: impl FnOnce() -> R) -> Result<R, Refusal> {
     let signals = BlockedSignals::new();
     let result = match enter(&target) {
         Ok(()) => {
-            let result = f();
-            return_to(&home);
-            Ok(result)
+            let _away = Away(&home);
+            Ok(f())
         }
         Err(errno) => Err(Refusal::because(Reason::NamespaceDenied, errno)),
     };
@@ -88,10 +87,15 @@ fn enter(namespace: &OwnedFd) -> Result<(), Errno> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
 }
 
-fn return_to(home: &OwnedFd) {
-    // The thread has just left this namespace with the privilege that is needed to return.
-    if enter(home).is_err() {
-        std::process::abort();
+/// A thread that is in another namespace than its own, until the value is dropped.
+struct Away<'a>(&'a OwnedFd);
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        // The thread has just left this namespace with the privilege that is needed to return.
+        if enter(self.0).is_err() {
+            std::process::abort();
+        }
     }
 }
 
