@@ -354,7 +354,7 @@ pub const SURFACE: &[Group] = &[
             ],
             "no descriptor",
             "looked up in the network namespace that the policy has datagrams to the name server (port 53) go to; \
-             else the original call. Signals wait while the thread is in another namespace",
+             by a thread of its own; else the original call",
         )],
     },
     Group {

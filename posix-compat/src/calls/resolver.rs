@@ -3,14 +3,16 @@
 //! look-up is made there.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use dmm_nsocket::sys::BlockedSignals;
 use dmm_policy::{Family, Key, Role, SockType};
 use dmm_stack_kernel::netns;
 use libc::{addrinfo, hostent, size_t, sockaddr, socklen_t};
 
 use crate::export::export;
-use crate::{files, policy, real};
+use crate::{errno, files, policy, real};
 
 export! {
     /// getaddrinfo(3).
@@ -60,30 +62,94 @@ export! {
     }
 }
 
-/// Longest name of a namespace that is remembered during a look-up.
-const NAME: usize = 256;
-
-/// Runs a look-up where the policy has its datagrams go. Signals are kept away and the thread is not
-/// cancelled while it is away from home.
+/// Runs a look-up where the policy has its datagrams go.
+///
+/// A thread of its own does it there: the program's thread would have to keep its signals waiting as
+/// long as the name server takes, as a handler must not find itself in the wrong place.
 fn in_namespace<R>(look_up: impl Fn() -> R) -> R {
     let mut buffer = [0; NAME];
     let Some(name) = namespace(&mut buffer) else {
         return look_up();
     };
-    let mut old = 0;
-    // SAFETY: a place for the old state; both are functions of libc that are not interposed.
-    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut old) };
-    let result = netns::within(name, &look_up);
-    // SAFETY: as above.
-    unsafe { pthread_setcancelstate(old, std::ptr::null_mut()) };
-    // One that cannot be entered is passed over, as it is for sockets.
-    result.unwrap_or_else(|_| look_up())
+    let mut job = Job {
+        name,
+        look_up: &look_up,
+        result: None,
+        codes: (0, 0),
+    };
+    if !on_a_thread(&mut job) {
+        return look_up();
+    }
+    match job.result {
+        Some(result) => {
+            errno::set(job.codes.0);
+            // SAFETY: the address of this thread's h_errno.
+            unsafe { *__h_errno_location() = job.codes.1 };
+            result
+        }
+        // One that cannot be entered is passed over, as it is for sockets.
+        None => look_up(),
+    }
 }
+
+struct Job<'a, F, R> {
+    name: &'a str,
+    look_up: &'a F,
+    result: Option<R>,
+    /// errno and h_errno, which every thread has its own of.
+    codes: (c_int, c_int),
+}
+
+impl<F: Fn() -> R, R> Job<'_, F, R> {
+    extern "C" fn run(job: *mut c_void) -> *mut c_void {
+        // SAFETY: `on_a_thread` passes its job, and touches it no more until this thread has ended.
+        let job = unsafe { &mut *job.cast::<Self>() };
+        if netns::settle_in(job.name).is_ok() {
+            job.result = Some((job.look_up)());
+            // SAFETY: the address of this thread's h_errno.
+            job.codes = (errno::last(), unsafe { *__h_errno_location() });
+        }
+        std::ptr::null_mut()
+    }
+}
+
+/// Runs the job on a new thread and waits for it; `false` if there can be none. The program's
+/// signals come to the thread that waits.
+fn on_a_thread<F: Fn() -> R, R>(job: &mut Job<'_, F, R>) -> bool {
+    let mut thread = MaybeUninit::uninit();
+    let signals = BlockedSignals::new();
+    // SAFETY: the job outlives the thread, which is joined below.
+    let made = unsafe {
+        libc::pthread_create(
+            thread.as_mut_ptr(),
+            std::ptr::null(),
+            Job::<F, R>::run,
+            std::ptr::from_mut(job).cast(),
+        )
+    };
+    drop(signals);
+    if made != 0 {
+        return false;
+    }
+    let mut cancel = 0;
+    // SAFETY: the thread was made just now; it borrows from this stack, so this one is not cancelled
+    // while it waits.
+    unsafe {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut cancel);
+        libc::pthread_join(thread.assume_init(), std::ptr::null_mut());
+        pthread_setcancelstate(cancel, std::ptr::null_mut());
+    }
+    true
+}
+
+/// Longest name of a namespace that is remembered during a look-up.
+const NAME: usize = 256;
 
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
 
 unsafe extern "C" {
     fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+    fn __h_errno_location() -> *mut c_int;
 }
 
 /// The namespace that datagrams to the name server are ruled to, if it is another than ours.

@@ -42,6 +42,12 @@ pub fn within<R>(name: &str, f: impl FnOnce() -> R) -> Result<R, Refusal> {
     result
 }
 
+/// Moves the calling thread to the namespace `name` for the rest of its life.
+pub fn settle_in(name: &str) -> Result<(), Refusal> {
+    let target = open(name)?;
+    enter(&target).map_err(|errno| Refusal::because(Reason::NamespaceDenied, errno))
+}
+
 /// Whether the namespace `name` is there to be opened.
 pub fn exists(name: &str) -> Result<(), Refusal> {
     open(name).map(|_| ())
