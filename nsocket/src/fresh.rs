@@ -276,7 +276,10 @@ impl Pool {
             None => self.extend()?,
         };
         let fresh = self.at(slot)?;
-        let generation = fresh.generation.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        let generation = fresh
+            .generation
+            .fetch_add(1, Ordering::AcqRel)
+            .wrapping_add(1);
         if fresh.with(Details::clear).is_none() {
             // Whoever has a stale handle is in there still: leave it the slot for now.
             self.push(slot, fresh);
@@ -307,7 +310,9 @@ impl Pool {
         };
         let named = fresh
             .names
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n > 0).then_some(n + 1));
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| {
+                (n > 0).then_some(n + 1)
+            });
         // Between the look and the count the slot may have become another socket's.
         let same = self.slot(handle).is_some();
         if named.is_ok() && !same {
@@ -446,7 +451,11 @@ mod tests {
         fresh.pin(Reason::SharedDescriptor);
         assert!(pool.name(a));
         pool.release(a);
-        assert_ne!(pool.take(origin(), 2).unwrap() % SLOTS, a % SLOTS, "still named once");
+        assert_ne!(
+            pool.take(origin(), 2).unwrap() % SLOTS,
+            a % SLOTS,
+            "still named once"
+        );
         pool.release(a);
         assert!(!pool.name(a), "a name for a socket that is gone");
         let b = pool.take(origin(), 3).unwrap();
