@@ -8,6 +8,8 @@
 //! | [`reason`] | why a stack was passed over, as a number, a sentence and a remedy |
 //! | [`stats`] | the segment that a process publishes: counters, histograms, socket records |
 //! | [`mailbox`] | the newest compiled policy, in shared memory |
+//! | [`session`] | the data channel of a socket on another stack than the kernel's: rings, readiness, rendezvous |
+//! | [`sync`] | atomics, the processor's or the model checker's |
 //! | [`sys`] | system calls that must not go through interposed symbols |
 //!
 //! Everything here may run inside an unmodified program, in a signal handler or between `fork` and
@@ -19,8 +21,10 @@ pub mod fresh;
 pub mod mailbox;
 pub mod options;
 pub mod reason;
+pub mod session;
 pub mod stack;
 pub mod stats;
+pub mod sync;
 pub mod sys;
 pub mod table;
 

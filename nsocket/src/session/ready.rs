@@ -6,7 +6,8 @@
 //! however many sessions there are.
 //!
 //! The top word and the first seven leaves share a cache line on purpose: a set of up to 448 sessions
-//! moves one line between the cores for an event instead of two.
+//! moves one line between the cores for an event instead of two (measured with `benches/wake.rs`: 130
+//! instead of 150 ns there and back).
 //!
 //! | who | does | in this order |
 //! |---|---|---|

@@ -33,15 +33,21 @@
 //! writable; what a writer has rung for is in its own memory; a doorbell is shared by peers of one
 //! user only, as its descriptor's flags and content are everybody's who holds it.
 
+#[cfg(not(loom))]
 pub mod cores;
+#[cfg(not(loom))]
 pub mod doorbell;
 pub mod fence;
+#[cfg(not(loom))]
 pub mod page;
 pub mod sleep;
+#[cfg(not(loom))]
 pub mod spin;
 
-pub use cores::Cores;
+#[cfg(not(loom))]
 pub use doorbell::{Bell, Doorbell};
-pub use page::{PageError, PeerPage, WaiterPage};
+#[cfg(not(loom))]
+pub use page::{PageError, PeerPage, PeerSlot, WaiterPage};
 pub use sleep::{Asleep, Ringer, SleepWord};
+#[cfg(not(loom))]
 pub use spin::{Outcome, Spin};

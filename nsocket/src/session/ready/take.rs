@@ -58,26 +58,33 @@ impl Taker {
         words: &ReadyWords<G, S>,
         out: &mut [u16],
     ) -> usize {
-        let limit = self.limit.load(Ordering::Relaxed).min((G * S * BITS) as u32);
+        let limit = self
+            .limit
+            .load(Ordering::Relaxed)
+            .min((G * S * BITS) as u32);
         let ready = words.top.load(Ordering::Acquire) & groups::<G, S>(limit);
         if ready == 0 || out.is_empty() {
             return 0;
         }
-        let start = self.next.load(Ordering::Relaxed) as usize % limit as usize;
+        let limit = limit as usize;
+        let start = self.next.load(Ordering::Relaxed) as usize % limit;
         let first = start / (S * BITS);
         let behind = u64::MAX << first;
-        let limit = limit as usize;
 
         let mut found = Found {
             out,
             taken: 0,
             limit,
         };
-        // From the start to the end, from the beginning up to the start's group, and what of that
-        // group lies before the start.
-        found.groups(words, ready & behind, &(start..limit));
-        found.groups(words, ready & !behind, &(0..limit));
-        found.groups(words, 1 << first, &(0..start));
+        if ready == 1 << first {
+            found.group(words, first, [start..limit, 0..start]);
+        } else {
+            // From the start to the end, from the beginning up to the start's group, and what of that
+            // group lies before the start.
+            found.groups(words, ready & behind, start..limit);
+            found.groups(words, ready & !behind, 0..limit);
+            found.groups(words, 1 << first, 0..start);
+        }
         if let Some(&last) = found.out[..found.taken].last() {
             self.next.store(u32::from(last) + 1, Ordering::Relaxed);
         }
@@ -134,54 +141,83 @@ impl Found<'_> {
         &mut self,
         words: &ReadyWords<G, S>,
         mut set: u64,
-        range: &Range<usize>,
+        range: Range<usize>,
     ) {
-        while set != 0 && self.taken < self.out.len() && !range.is_empty() {
+        while set != 0 && !self.is_full() && !range.is_empty() {
             let group = set.trailing_zeros() as usize;
             set &= set - 1;
-            let bit = 1 << group;
-            let Some(leaves) = words.leaves.get(group) else {
-                return;
-            };
-            if words.top.load(Ordering::Acquire) & bit == 0 {
-                continue;
-            }
-            // Cleared first: who sets a leaf bit behind the scan finds it clear and sets it again.
-            words.top.fetch_and(!bit, Ordering::AcqRel);
-            fence::after_update();
-            if self.leaves(leaves, group * S * BITS, range) {
-                words.top.fetch_or(bit, Ordering::AcqRel);
-            }
+            self.group(words, group, [range.clone(), 0..0]);
         }
     }
 
-    /// Takes from the leaves of a group, whose first session is `base`; true if some are left.
+    /// Takes the sessions of two ranges, one after the other, from a group.
+    fn group<const G: usize, const S: usize>(
+        &mut self,
+        words: &ReadyWords<G, S>,
+        group: usize,
+        ranges: [Range<usize>; 2],
+    ) {
+        let bit = 1 << group;
+        let Some(leaves) = words.leaves.get(group) else {
+            return;
+        };
+        if words.top.load(Ordering::Acquire) & bit == 0 {
+            return;
+        }
+        // Cleared first: who sets a leaf bit behind the scan finds it clear and sets it again.
+        words.top.fetch_and(!bit, Ordering::AcqRel);
+        fence::after_update();
+        let base = group * S * BITS;
+        for range in ranges {
+            self.leaves(leaves, base, range);
+        }
+        if self.is_left(leaves, base) {
+            words.top.fetch_or(bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes the sessions of a range from the leaves of a group, whose first session is `base`.
     fn leaves<const S: usize>(
         &mut self,
         leaves: &[AtomicU64; S],
         base: usize,
-        range: &Range<usize>,
-    ) -> bool {
-        let mut left = false;
-        for (index, leaf) in leaves.iter().enumerate() {
-            let base = base + index * BITS;
-            if base >= self.limit {
-                break;
+        range: Range<usize>,
+    ) {
+        let start = range.start.saturating_sub(base);
+        let end = range.end.saturating_sub(base).min(S * BITS);
+        for index in start / BITS..end.div_ceil(BITS) {
+            let Some(leaf) = leaves.get(index) else {
+                return;
+            };
+            let word = leaf.load(Ordering::Acquire);
+            if word == 0 {
+                continue;
             }
-            let word = leaf.load(Ordering::Acquire) & below(self.limit - base);
-            let inside = below(range.end.saturating_sub(base))
-                & !below(range.start.saturating_sub(base));
+            let first = index * BITS;
+            let inside = below(end - first) & !below(start.saturating_sub(first));
             let mine = lowest(word & inside, self.out.len() - self.taken);
-            if mine != 0 {
-                let mut got = leaf.fetch_and(!mine, Ordering::AcqRel) & mine;
-                while got != 0 {
-                    self.out[self.taken] = (base + got.trailing_zeros() as usize) as u16;
-                    self.taken += 1;
-                    got &= got - 1;
-                }
+            if mine == 0 {
+                continue;
             }
-            left |= word & !mine != 0;
+            let mut got = leaf.fetch_and(!mine, Ordering::AcqRel) & mine;
+            while got != 0 {
+                self.out[self.taken] = (base + first + got.trailing_zeros() as usize) as u16;
+                self.taken += 1;
+                got &= got - 1;
+            }
         }
-        left
+    }
+
+    /// Whether bits of sessions that exist are set in a group: not taken, or set meanwhile.
+    fn is_left<const S: usize>(&self, leaves: &[AtomicU64; S], base: usize) -> bool {
+        let end = self.limit.saturating_sub(base);
+        leaves
+            .iter()
+            .zip((0..end).step_by(BITS))
+            .any(|(leaf, first)| leaf.load(Ordering::Acquire) & below(end - first) != 0)
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken == self.out.len()
     }
 }

@@ -1,31 +1,29 @@
 //! Whether the cores are short: then spinning takes them from those who would end the wait.
 
-use rustix::process::{Pid, sched_getaffinity};
-
 /// How many cores the calling thread may run on. One if the kernel does not tell.
-pub fn allowed() -> u32 {
-    sched_getaffinity(None::<Pid>).map_or(1, |set| set.count())
+pub(super) fn allowed() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count())
 }
 
-/// The core that the caller runs on, if that is known. 7 ns: glibc reads it where the kernel keeps it
-/// up to date (rseq(2)).
-pub fn current() -> Option<u32> {
-    // SAFETY: no preconditions; no libc that we know of lets it be interposed or allocate.
-    u32::try_from(unsafe { libc::sched_getcpu() }).ok()
+/// The core that the caller runs on: to be published with
+/// [`WaiterPage::publish_core`](super::WaiterPage::publish_core).
+#[inline]
+pub fn current() -> u32 {
+    rustix::thread::sched_getcpu() as u32
 }
 
 /// How often the calling thread was taken off its core although it had work (getrusage(2),
 /// `ru_nivcsw`). Counts up and wraps.
-pub fn preemptions() -> u32 {
+pub(super) fn preemptions() -> u32 {
     let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel writes one rusage to where the pointer says, or fails and writes nothing;
-    // all zero is a valid one.
-    unsafe {
-        let _ = syscalls::syscall!(
+    // SAFETY: the kernel writes one rusage to where the pointer says, or fails and writes nothing.
+    let _ = unsafe {
+        syscalls::syscall!(
             syscalls::Sysno::getrusage,
             libc::RUSAGE_THREAD,
             usage.as_mut_ptr()
-        );
-        usage.assume_init().ru_nivcsw as u32
-    }
+        )
+    };
+    // SAFETY: all zero is a valid rusage, and so is what the kernel has written.
+    unsafe { usage.assume_init() }.ru_nivcsw as u32
 }

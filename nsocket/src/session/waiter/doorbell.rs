@@ -216,5 +216,5 @@ fn drain_socket(fd: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

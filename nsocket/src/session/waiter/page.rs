@@ -261,5 +261,5 @@ impl Drop for Map {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! bits  0..20  how many sleep
-//! bits 20..64  epoch: changes with every one who lies down or gets up
+//! bits 20..64  epoch: how often somebody has lain down
 //! ```
 //!
-//! The epoch lets many writers make one system call: a writer keeps the value for which it has rung
-//! (in memory of its own, where nobody else can forge it) and does not ring for that value again.
-//! One wake-up is under way, and whoever it wakes changes the word *before* it looks for work.
+//! So no two sleeps show the same value, which lets many writers make one system call: a writer keeps
+//! the value for which it has rung (in memory of its own, where nobody else can forge it) and does
+//! not ring for that value again. One wake-up is under way, and whoever it wakes changes the word
+//! *before* it looks for work.
 //!
 //! What the protocol guarantees, by whoever writes what the other side reads:
 //!
@@ -89,9 +90,9 @@ impl Asleep<'_> {
 impl Drop for Asleep<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.word.0.fetch_add(EPOCH - SLEEPER, Ordering::AcqRel);
-        // The one who gets up looks for work next, and writers that have rung for the old value
-        // rely on it.
+        self.word.0.fetch_sub(SLEEPER, Ordering::AcqRel);
+        // The one who gets up looks for work next: writers that have rung for the old value rely on
+        // its seeing what they publish.
         fence::after_update();
     }
 }
@@ -214,7 +215,7 @@ mod tests {
             let ringer = Ringer::new();
             let _ = rings(&ringer, &word);
             drop(word.prepare(|| false));
-            assert_eq!(word.0.load(Ordering::Relaxed), value.wrapping_add(2 * EPOCH));
+            assert_eq!(word.0.load(Ordering::Relaxed), value.wrapping_add(EPOCH));
         }
     }
 }
