@@ -10,8 +10,8 @@
 //! | [`rendezvous`] | how two programs meet |
 //! | [`pool`] | segments that are used again |
 //!
-//! Nothing here allocates, waits for a lock that it could hold itself, or calls libc. Nothing that
-//! is read from shared memory is trusted: a bad value ends the session with an error, and can cause
+//! Nothing here allocates, waits for a lock that it could hold itself, or calls a function of libc that
+//! may be interposed. Nothing that is read from shared memory is trusted: a bad value ends the session with an error, and can cause
 //! neither a panic nor an access outside the session's memory.
 
 pub mod lock;

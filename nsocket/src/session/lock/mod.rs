@@ -48,7 +48,7 @@ const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 /// Set in the word when somebody sleeps.
 const SLEEPERS: u64 = 1 << 31;
 
-/// The word of a lock: zero when it is free, else an [`Identity`] and perhaps [`SLEEPERS`].
+/// The word of a lock: zero when it is free, else an [`Identity`] and perhaps `SLEEPERS`.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct LockWords {
