@@ -11,8 +11,8 @@
 //! | [`pool`] | segments that are used again |
 //!
 //! Nothing here allocates, waits for a lock that it could hold itself, or calls a function of libc that
-//! may be interposed. Nothing that is read from shared memory is trusted: a bad value ends the session with an error, and can cause
-//! neither a panic nor an access outside the session's memory.
+//! may be interposed. Nothing that is read from shared memory is trusted: a bad value ends the session
+//! with an error, and can cause neither a panic nor an access outside the session's memory.
 
 pub mod lock;
 pub mod pool;

@@ -1,11 +1,8 @@
 //! Whatever is written into the words, at whatever time: an error or garbage, never a panic, never an
 //! access outside the ring's memory (the pages around it cannot be touched).
 
-use std::sync::atomic::AtomicBool;
-
 use super::*;
 use crate::sync::AtomicU64;
-use crate::sync::Ordering::Relaxed;
 
 /// All words of a ring and of both its ends, locks left out.
 fn words(arena: &Arena) -> Vec<&AtomicU64> {
@@ -126,12 +123,13 @@ fn any_word_at_any_time_between_two_calls() {
 fn any_word_at_any_time_within_a_call() {
     const CAPACITY: usize = 32 << 10;
     let arena = Arena::new(CAPACITY);
-    let stop = AtomicBool::new(false);
+    let over = Over::default();
     std::thread::scope(|scope| {
+        let _raise = over.raise_at_the_end();
         scope.spawn(|| {
             let words = words(&arena);
             let mut random = Random(0xbad);
-            while !stop.load(Relaxed) {
+            while !over.is_raised() {
                 let value = near(&mut random, &words);
                 words[random.next() as usize % words.len()].store(value, Relaxed);
                 if random.next().is_multiple_of(4) {
@@ -152,9 +150,7 @@ fn any_word_at_any_time_within_a_call() {
         for _ in 0..200_000 {
             produce(&mut producer, &mut random, &buffer);
         }
-        let ended = end.join();
-        stop.store(true, Relaxed);
-        ended.unwrap();
+        end.join().unwrap();
     });
 }
 

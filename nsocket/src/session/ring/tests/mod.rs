@@ -6,6 +6,8 @@ mod processes;
 mod threads;
 
 use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
@@ -83,12 +85,7 @@ impl Arena {
     }
 
     fn window(&self) -> usize {
-        let word = self
-            .ring()
-            .words
-            .published
-            .window
-            .load(crate::sync::Ordering::Relaxed);
+        let word = self.ring().words.published.window.load(Relaxed);
         FIRST_WINDOW << (word & 0xff)
     }
 }
@@ -97,6 +94,26 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: it is ours, and nothing that borrows it is left.
         unsafe { rustix::mm::munmap(self.map.as_ptr().cast(), self.capacity + 3 * PAGE) }.unwrap();
+    }
+}
+
+/// Raised when it is dropped, so that a thread does not wait for one that has failed.
+#[derive(Default)]
+struct Over(AtomicBool);
+
+impl Over {
+    fn is_raised(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    fn raise_at_the_end(&self) -> impl Drop + '_ {
+        struct Raise<'a>(&'a AtomicBool);
+        impl Drop for Raise<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        Raise(&self.0)
     }
 }
 

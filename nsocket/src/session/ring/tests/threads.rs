@@ -5,8 +5,10 @@ use super::*;
 /// Moves `total` bytes through a ring, with writes and reads of up to `max` bytes.
 fn move_bytes(capacity: usize, total: u64, max: usize, seed: u64) {
     let arena = Arena::new(capacity);
+    let over = Over::default();
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _raise = over.raise_at_the_end();
             let mut producer = arena.producer();
             let (mut random, mut pattern) = (Random(seed), Pattern(0));
             let mut buffer = vec![0; max];
@@ -27,6 +29,7 @@ fn move_bytes(capacity: usize, total: u64, max: usize, seed: u64) {
                 };
                 pattern.0 += n as u64;
                 if n == 0 {
+                    assert!(!over.is_raised(), "the reader has failed, seed {seed:#x}");
                     std::thread::yield_now();
                     if random.next().is_multiple_of(64) {
                         producer.shrink().unwrap();
@@ -34,11 +37,13 @@ fn move_bytes(capacity: usize, total: u64, max: usize, seed: u64) {
                 }
             }
         });
+        let _raise = over.raise_at_the_end();
         let mut consumer = arena.consumer();
         let (mut random, mut pattern) = (Random(!seed), Pattern(0));
         let mut buffer = vec![0; max];
         while pattern.0 < total {
             let len = 1 + random.size(max - 1);
+            let writer_is_over = over.is_raised();
             let n = if random.next().is_multiple_of(4) {
                 let spans = consumer.readable().unwrap();
                 let n = len.min(spans[0].len);
@@ -51,6 +56,7 @@ fn move_bytes(capacity: usize, total: u64, max: usize, seed: u64) {
             };
             pattern.check(&buffer[..n]);
             if n == 0 {
+                assert!(!writer_is_over, "bytes are missing, seed {seed:#x}");
                 std::thread::yield_now();
             }
         }
@@ -86,9 +92,10 @@ fn an_end_shared_by_threads_keeps_records_whole() {
     let arena = Arena::new(8 << 10);
     let seen = std::sync::Mutex::new(vec![0u64; WRITERS as usize]);
     let left = std::sync::atomic::AtomicU64::new(WRITERS * RECORDS);
+    let over = Over::default();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let arena = &arena;
+            let (arena, over) = (&arena, &over);
             scope.spawn(move || {
                 let me = Identity::current().unwrap();
                 let mut next = 0;
@@ -99,6 +106,7 @@ fn an_end_shared_by_threads_keeps_records_whole() {
                             .unwrap();
                     if producer.free().unwrap() < 16 {
                         drop(producer);
+                        assert!(!over.is_raised(), "a reader has ended early");
                         std::thread::yield_now();
                         continue;
                     }
@@ -110,7 +118,7 @@ fn an_end_shared_by_threads_keeps_records_whole() {
         }
         for _ in 0..2 {
             scope.spawn(|| {
-                use std::sync::atomic::Ordering::Relaxed;
+                let _raise = over.raise_at_the_end();
                 let me = Identity::current().unwrap();
                 while left.load(Relaxed) > 0 {
                     // SAFETY: all readers lock these words.
