@@ -2,9 +2,10 @@
 //!
 //! A line that one core has just written lies in that core's own cache, and another core gets it from
 //! there one by one. Written past the caches it goes to memory and back, which is longer but wider.
-//! Measured on a virtual machine with two cores of a Zen 4, in alternating runs, writes of 16 KiB and
-//! more: 14 to 18 GB/s against 8.5, and in phases in which the host had the two cores far apart 9 to
-//! 17 against 2.2. So in rings of 64 KiB to 8 MiB.
+//! Measured on a virtual machine with two cores of a Zen 4, three alternating runs each, writes of
+//! 16 KiB and more into rings of 64 KiB to 8 MiB: 14 to 18 GB/s in most phases, 9 in the worst; ordinary
+//! copies 8.5 in most, 2.2 in the worst. (What changes between phases is not known; the host may move
+//! the cores.) With room for some MiB, ordinary copies reached 11 to 26 now and then, never for long.
 //!
 //! Few bytes are better off without, although they pass faster in a stream, because who waits for them
 //! waits for memory: 4 KiB there and back take 1.8 us instead of 0.95. 16 KiB are even.

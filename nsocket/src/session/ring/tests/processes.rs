@@ -145,3 +145,49 @@ fn a_child_is_not_its_parent() {
     child.succeeds();
     drop(end);
 }
+
+/// The moment between the private store and the shared one, made by hand: the holder has ended, what it
+/// had completed is in the private words only.
+#[test]
+fn what_a_dead_holder_had_completed_is_published() {
+    let arena = Arena::new(CAPACITY);
+    let words = arena.ring().words;
+    let in_a_thread_that_ends = |body: &(dyn Fn(Identity) + Sync)| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| body(Identity::current().unwrap()));
+        });
+    };
+    let me = Identity::current().unwrap();
+    in_a_thread_that_ends(&|thread| {
+        // SAFETY: all lock these words.
+        let mut end =
+            unsafe { Exclusive::producer(arena.ring(), arena.producer_words(), thread) }.unwrap();
+        assert_eq!(end.write(&[7; 10_000]), Ok(10_000));
+        words.published.head.store(0, Relaxed);
+        words.published.window.store(0, Relaxed);
+        std::mem::forget(end);
+    });
+    assert_eq!(arena.consumer().used(), Ok(0));
+    // SAFETY: as above.
+    let end = unsafe { Exclusive::producer(arena.ring(), arena.producer_words(), me) }.unwrap();
+    assert!(end.is_recovered());
+    drop(end);
+    assert_eq!(arena.consumer().used(), Ok(10_000));
+
+    in_a_thread_that_ends(&|thread| {
+        // SAFETY: as above.
+        let mut end =
+            unsafe { Exclusive::consumer(arena.ring(), arena.consumer_words(), thread) }.unwrap();
+        let mut bytes = [0; 4000];
+        assert_eq!(end.read(&mut bytes), Ok(4000));
+        assert_eq!(bytes, [7; 4000]);
+        words.consumed.tail.store(0, Relaxed);
+        std::mem::forget(end);
+    });
+    assert_eq!(arena.producer().used(), Ok(10_000));
+    // SAFETY: as above.
+    let end = unsafe { Exclusive::consumer(arena.ring(), arena.consumer_words(), me) }.unwrap();
+    assert!(end.is_recovered());
+    drop(end);
+    assert_eq!(arena.producer().used(), Ok(6000));
+}
