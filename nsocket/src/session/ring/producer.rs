@@ -195,6 +195,7 @@ impl<'a> Producer<'a> {
             // As signed numbers, as `at` may be before the first byte of all.
             (at as i64).max(view.base as i64) as u64
         };
+        let at = self.tail_to_grow(&view, useful, at);
         self.ring.words.want_tail_at(at, view.tail);
         Ok(Some(at))
     }
@@ -255,6 +256,24 @@ impl<'a> Producer<'a> {
         let needed = view.unread_end().saturating_add(wanted.max(worthwhile));
         let size = needed.min(capacity).next_power_of_two().max(2 * old);
         (size <= capacity && size - view.unread_end() >= worthwhile).then_some(size)
+    }
+
+    /// The tail at which the window could grow and have `useful` bytes free then, if the reader comes
+    /// there before `at`; else `at`. Where the unread bytes end in a larger window only changes when
+    /// the first of them is at the start of the memory.
+    fn tail_to_grow(&self, view: &View, useful: u64, at: u64) -> u64 {
+        let to_start = view.window.size() - view.window.position(view.tail);
+        if to_start >= at.wrapping_sub(view.tail) {
+            return at;
+        }
+        let then = View {
+            tail: view.tail.wrapping_add(to_start),
+            ..*view
+        };
+        match self.size_for(&then, useful) {
+            Some(size) if size - then.unread_end() >= useful => then.tail,
+            _ => at,
+        }
     }
 
     #[cold]
