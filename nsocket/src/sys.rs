@@ -99,7 +99,8 @@ fn set_signal_mask(mask: u64) -> u64 {
     old
 }
 
-fn errno(errno: syscalls::Errno) -> Errno {
+/// The error of a raw system call, as rustix has it.
+pub fn errno(errno: syscalls::Errno) -> Errno {
     Errno::from_raw_os_error(errno.into_raw())
 }
 

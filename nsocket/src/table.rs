@@ -48,12 +48,10 @@ impl Entry {
     pub const NONBLOCKING: u8 = 1 << 0;
     /// Flag: a non-blocking `connect` is under way.
     pub const CONNECTING: u8 = 1 << 1;
-    /// Flag: a listener.
-    pub const LISTENING: u8 = 1 << 2;
     /// Flag: a datagram socket.
-    pub const DATAGRAM: u8 = 1 << 3;
+    pub const DATAGRAM: u8 = 1 << 2;
     /// Flag: MPTCP where the program has asked for TCP, and is told so.
-    pub const DISGUISED: u8 = 1 << 4;
+    pub const DISGUISED: u8 = 1 << 3;
 
     const FLAGS: u64 = 0xff << 8;
 

@@ -5,6 +5,7 @@
 //! the segments), for `dmm hist --from FILE`.
 
 use std::ffi::{CStr, c_int};
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -48,38 +49,24 @@ extern "C" fn handle(_: c_int) {
     errno::set(code);
 }
 
-/// `$DMM_DUMP_DIR`, or the directory of the segments.
+/// `DIR/dmm-dump.PID.N`, in `$DMM_DUMP_DIR` or the directory of the segments.
 fn dump_path(buffer: &mut [u8; 320]) -> Option<&CStr> {
-    let dir = env::variable(c"DMM_DUMP_DIR=")
-        .or_else(|| Some(env::value(env::SHM_DIR)).filter(|dir| !dir.is_empty()))
-        .unwrap_or(b"/dev/shm");
+    let dir = env::variable(c"DMM_DUMP_DIR=").unwrap_or_else(|| env::shm_dir().to_bytes());
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut at = 0;
-    let mut digits = [0; 10];
-    for part in [dir, b"/dmm-dump."] {
-        buffer.get_mut(at..at + part.len())?.copy_from_slice(part);
-        at += part.len();
-    }
-    for (value, end) in [(process::pid(), b'.'), (number, 0)] {
-        let text = decimal(value, &mut digits);
-        buffer.get_mut(at..at + text.len())?.copy_from_slice(text);
-        at += text.len();
-        *buffer.get_mut(at)? = end;
-        at += 1;
-    }
-    CStr::from_bytes_until_nul(buffer).ok()
+    write_path(buffer, dir, process::pid(), number)
 }
 
-fn decimal(mut value: u32, digits: &mut [u8; 10]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            return &digits[at..];
-        }
-    }
+/// Writing into a slice does not allocate.
+fn write_path<'a>(
+    buffer: &'a mut [u8; 320],
+    dir: &[u8],
+    pid: u32,
+    number: u32,
+) -> Option<&'a CStr> {
+    let mut rest = &mut buffer[..];
+    rest.write_all(dir).ok()?;
+    write!(rest, "/dmm-dump.{pid}.{number}\0").ok()?;
+    CStr::from_bytes_until_nul(buffer).ok()
 }
 
 #[cfg(test)]
@@ -88,8 +75,11 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_decimal() {
-        let mut digits = [0; 10];
-        assert_eq!(decimal(0, &mut digits), b"0");
-        assert_eq!(decimal(u32::MAX, &mut digits), b"4294967295");
+        let mut buffer = [0; 320];
+        assert_eq!(
+            write_path(&mut buffer, b"/x", 0, u32::MAX),
+            Some(c"/x/dmm-dump.0.4294967295")
+        );
+        assert_eq!(write_path(&mut buffer, &[b'x'; 320], 1, 1), None);
     }
 }

@@ -153,7 +153,16 @@ pub(crate) fn value(index: usize) -> &'static [u8] {
 pub(crate) const POLICY: usize = 1;
 pub(crate) const LABEL: usize = 2;
 pub(crate) const RUN_ID: usize = 3;
-pub(crate) const SHM_DIR: usize = 4;
+const SHM_DIR: usize = 4;
+
+/// Directory of the segments and mailboxes: `DMM_SHM_DIR`, or the default.
+pub(crate) fn shm_dir() -> &'static CStr {
+    saved(SHM_DIR)
+        .map(|string| &string.to_bytes_with_nul()[VARIABLES[SHM_DIR].count_bytes()..])
+        .and_then(|value| CStr::from_bytes_with_nul(value).ok())
+        .filter(|dir| !dir.is_empty())
+        .unwrap_or(dmm_nsocket::stats::DEFAULT_DIR)
+}
 
 /// The value of any variable now.
 pub(crate) fn variable(name: &CStr) -> Option<&'static [u8]> {

@@ -7,7 +7,6 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dmm_nsocket::mailbox::{MAX_IMAGE, Mailbox, MailboxPath, MailboxWriter, Poll};
-use dmm_nsocket::stats::DEFAULT_DIR;
 use dmm_policy::Image;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -41,20 +40,10 @@ pub(crate) fn init(policy: Option<&CStr>) {
 }
 
 fn open(policy: &CStr) -> Result<(MailboxPath, Mailbox), Errno> {
-    let mut dir = [0; 256];
-    let dir = match env::value(env::SHM_DIR) {
-        b"" => DEFAULT_DIR,
-        value => {
-            dir.get_mut(..value.len())
-                .ok_or(Errno::NAMETOOLONG)?
-                .copy_from_slice(value);
-            CStr::from_bytes_until_nul(&dir).map_err(|_| Errno::NAMETOOLONG)?
-        }
-    };
     let file = rustix::fs::openat(CWD, policy, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let status = rustix::fs::fstat(&file)?;
-    let path =
-        MailboxPath::new(dir, status.st_uid, &canonical(&file)?).ok_or(Errno::NAMETOOLONG)?;
+    let path = MailboxPath::new(env::shm_dir(), status.st_uid, &canonical(&file)?)
+        .ok_or(Errno::NAMETOOLONG)?;
     let mailbox = match Mailbox::open(&path) {
         Err(Errno::NOENT) => {
             let public = Mode::from_raw_mode(status.st_mode).contains(Mode::ROTH);

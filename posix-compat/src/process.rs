@@ -6,13 +6,12 @@
 //! takes over the records of the descriptors that it has inherited.
 
 use std::cell::{Cell, UnsafeCell};
-use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use dmm_nsocket::fresh::Pool;
-use dmm_nsocket::stats::{CreateInfo, DEFAULT_DIR, Segment};
+use dmm_nsocket::stats::{CreateInfo, Segment};
 use dmm_nsocket::table::Table;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -186,17 +185,9 @@ fn remember(segment: &'static Segment) {
 fn create() -> Option<Segment> {
     let mut path = [0; 512];
     let mut command = [0; 256];
-    let mut dir = [0; 512];
-    let dir = match env::value(env::SHM_DIR) {
-        b"" => DEFAULT_DIR,
-        value => {
-            dir.get_mut(..value.len())?.copy_from_slice(value);
-            CStr::from_bytes_until_nul(&dir).ok()?
-        }
-    };
     let (policy_hash, policy_path) = crate::policy::identity();
     Segment::create(&CreateInfo {
-        dir,
+        dir: env::shm_dir(),
         run_id: env::value(env::RUN_ID),
         program: program(&mut path),
         label: env::value(env::LABEL),

@@ -106,7 +106,6 @@ pub(crate) fn adopt(fd: c_int) -> bool {
         .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK));
     let entry = Entry::new(State::Kernel, 0, 0)
         .with(Entry::NONBLOCKING, nonblocking)
-        .with(Entry::LISTENING, listening)
         .with(Entry::DATAGRAM, kind != libc::SOCK_STREAM);
     enter(fd, entry);
     if let (Some(segment), Some(record)) = (process::segment(), record(fd)) {

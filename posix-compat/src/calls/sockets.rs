@@ -305,7 +305,6 @@ fn listens(fd: c_int) {
     if !TABLE.load(fd).is_socket() && !track::adopt(fd) {
         return;
     }
-    TABLE.set_flag(fd, Entry::LISTENING, true);
     record_local(fd);
     if let Some(record) = track::record(fd) {
         record.listening();

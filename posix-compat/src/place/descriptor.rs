@@ -237,15 +237,14 @@ fn put_in_place(new: &OwnedFd, name: c_int) -> Result<(), Errno> {
             Ok(_) => return Ok(()),
             // Another thread is just opening a file under this number (dup(2)).
             Err(syscalls::Errno::EBUSY) => {}
-            Err(errno) => return Err(Errno::from_raw_os_error(errno.into_raw())),
+            Err(errno) => return Err(sys::errno(errno)),
         }
     }
 }
 
 fn fcntl(fd: c_int, command: c_int, argument: usize) -> Result<usize, Errno> {
     // SAFETY: the commands used here take a number, or a pointer to a live pair of integers.
-    unsafe { syscall!(Sysno::fcntl, fd, command, argument) }
-        .map_err(|errno| Errno::from_raw_os_error(errno.into_raw()))
+    unsafe { syscall!(Sysno::fcntl, fd, command, argument) }.map_err(sys::errno)
 }
 
 /// fcntl(2) commands that the libc crate does not name.
