@@ -161,8 +161,8 @@ impl Bench {
             attachments: Attachments::default(),
             from: self.from,
             to: self.to,
-            ready_index: 0,
-            waiter_slot: 0,
+            board: 0,
+            known: [0; 2],
         };
         let client = dialed.offer(&offer, prepared.file().unwrap(), &[]).unwrap();
         prepared.offered();

@@ -22,6 +22,7 @@ pub mod mailbox;
 pub mod options;
 pub mod reason;
 pub mod session;
+#[cfg(not(loom))]
 pub mod stack;
 pub mod stats;
 pub mod sync;
@@ -29,4 +30,5 @@ pub mod sys;
 pub mod table;
 
 pub use reason::Reason;
+#[cfg(not(loom))]
 pub use stack::placement;

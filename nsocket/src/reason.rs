@@ -133,6 +133,18 @@ reasons! {
     SystemError = 21, "system-error",
         "the stack failed to make the socket",
         "the errno says why";
+    /// The program has bound the connecting socket to a port of its own.
+    BoundPort = 22, "bound-port",
+        "the program has bound its end to a port, which only the kernel can keep for it",
+        "nothing to do: such sockets stay with the kernel";
+    /// The rendezvous is another user's than the port.
+    WrongOwner = 23, "wrong-owner",
+        "somebody else than the port's owner stands at the rendezvous",
+        "find out who: ss -xlp | grep dmm/1/tcp";
+    /// The listener has as many sessions waiting as it wants.
+    BacklogFull = 24, "backlog-full",
+        "as many sessions as the listener wants wait to be accepted",
+        "a larger backlog in the listening program, or more workers";
 }
 
 impl fmt::Display for Reason {

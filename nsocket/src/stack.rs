@@ -18,6 +18,8 @@ use rustix::io::Errno;
 
 use crate::Reason;
 use crate::options::Recorded;
+use crate::session::board::Board;
+use crate::session::endpoint::Endpoint;
 
 /// A socket that has to be bound to a stack instance, as the stacks see it.
 #[derive(Clone, Copy, Debug)]
@@ -99,12 +101,37 @@ pub trait Socket {
     /// status flags, owner and readiness registrations go along. On an error nothing has changed.
     fn replace(&mut self, new: OwnedFd, placement: u64) -> Result<(), Refusal>;
 
+    /// Where this process wants to be told of sessions, if it has such a place.
+    fn board(&self) -> Option<&Board>;
+
+    /// Whether a session can be what the program has made of the socket so far, with its options. To be
+    /// asked before a session is opened: the other side sees it come and go.
+    fn fits_session(&self) -> Result<(), Refusal>;
+
+    /// Puts a session under the program's handle, and under every duplicate of it, in place of the
+    /// kernel object: what [`replace`](Self::replace) takes along goes along. On an error nothing has
+    /// changed, and the session is closed.
+    fn carry(&mut self, session: Session) -> Result<(), Refusal>;
+
     /// That many options of the instance were set on the socket.
     fn applied(&mut self, options: u16);
 
     /// An option of the instance that is not what the policy says, though that does not stop the
     /// placement: the operator should see it.
     fn note(&mut self, note: Note);
+}
+
+/// A session that has been opened for a socket.
+#[derive(Debug)]
+pub struct Session {
+    /// The kernel object that stands for it.
+    pub socket: OwnedFd,
+    /// The end of it that is ours.
+    pub endpoint: Endpoint,
+    /// What getsockname(2) is to say.
+    pub local: SocketAddr,
+    /// What getpeername(2) is to say.
+    pub remote: SocketAddr,
 }
 
 /// An option of an instance that was not applied as the policy says.
@@ -124,6 +151,11 @@ pub struct Note {
 pub enum Placed {
     /// System calls on the descriptor carry it: the program's own call goes on.
     Kernel,
+    /// A session carries it: the program's call has been done.
+    Session,
+    /// The stack serves a listener beside others: the next in the list is asked, too. What has to be
+    /// done for that is done when the socket listens.
+    Beside,
 }
 
 /// A stack instance.
@@ -154,12 +186,14 @@ pub enum Selected {
 }
 
 /// Walks down a preference list: the first instance that takes the socket has it. Each one that is
-/// passed over is reported to `passed`, with its number in the list.
+/// passed over is reported to `passed`, with its number in the list, and each one that serves the socket
+/// beside that one to `beside`.
 pub fn select<S: Stack>(
     candidates: impl Iterator<Item = S>,
     request: &Request<'_>,
     socket: &mut dyn Socket,
     mut passed: impl FnMut(usize, &S, Refusal),
+    mut beside: impl FnMut(usize, &S),
 ) -> Selected {
     for (i, stack) in candidates.enumerate() {
         let placed = match stack.admit(request) {
@@ -167,6 +201,7 @@ pub fn select<S: Stack>(
             Err(refusal) => Err(refusal.into()),
         };
         match placed {
+            Ok(Placed::Beside) => beside(i, &stack),
             Ok(placed) => return Selected::On(i, placed),
             Err(PlaceError::Refused(refusal)) => passed(i, &stack, refusal),
             Err(PlaceError::Failed(errno)) => return Selected::Failed(errno),
@@ -222,6 +257,16 @@ mod tests {
             self.0 = new;
             Ok(())
         }
+        fn board(&self) -> Option<&Board> {
+            None
+        }
+        fn fits_session(&self) -> Result<(), Refusal> {
+            Ok(())
+        }
+        fn carry(&mut self, session: Session) -> Result<(), Refusal> {
+            self.0 = session.socket;
+            Ok(())
+        }
         fn applied(&mut self, _: u16) {}
         fn note(&mut self, _: Note) {}
     }
@@ -267,9 +312,13 @@ mod tests {
         };
         let mut socket = Held(std::fs::File::open("/dev/null").unwrap().into());
         let mut trail = Vec::new();
-        let selected = select(candidates.into_iter(), &request, &mut socket, |i, s, r| {
-            trail.push((i, s.0, r.reason));
+        let mut beside = 0;
+        let passed = |i, s: &Fixed, r: Refusal| trail.push((i, s.0, r.reason));
+        let candidates = candidates.into_iter();
+        let selected = select(candidates, &request, &mut socket, passed, |_, _| {
+            beside += 1
         });
+        assert_eq!(beside, 0);
         (selected, trail)
     }
 

@@ -1,7 +1,7 @@
 //! The few system calls that rustix has no call for, made directly: never through libc's symbols,
 //! which a preload may have interposed (with us), and without touching `errno`.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libc::c_int;
 use rustix::io::Errno;
@@ -63,6 +63,20 @@ pub fn getsockopt_int(fd: impl AsFd, level: c_int, name: c_int) -> Result<c_int,
     Ok(c_int::from_ne_bytes(value))
 }
 
+/// SO_RCVTIMEO in milliseconds, rounded up; `None` if a call waits for ever.
+pub fn receive_timeout_ms(fd: impl AsFd) -> Option<c_int> {
+    let mut value = [0; 16];
+    getsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &mut value).ok()?;
+    let half = |at: usize| {
+        let bytes = value[at..at + 8].first_chunk().copied().unwrap_or_default();
+        i64::from_ne_bytes(bytes)
+    };
+    let ms = half(0)
+        .saturating_mul(1000)
+        .saturating_add(half(8).saturating_add(999) / 1000);
+    (ms > 0).then(|| ms.min(i64::from(c_int::MAX)) as c_int)
+}
+
 /// All signals of this thread, blocked while the value lives: also the two that libc uses among
 /// threads (for cancellation, and to change the user of all of them at once), which pthread_sigmask(3)
 /// does not let one block.
@@ -97,6 +111,17 @@ fn set_signal_mask(mask: u64) -> u64 {
         )
     };
     old
+}
+
+/// Gives a descriptor that the program does not know of a high number, so that the program's own stay
+/// dense (select(2) has room for 1,024 of them). It keeps its number where there is no room.
+pub fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.unwrap_or(u64::MAX).min(1 << 19) as i32;
+    match rustix::io::fcntl_dupfd_cloexec(&fd, limit - limit / 4) {
+        Ok(moved) => moved,
+        Err(_) => fd,
+    }
 }
 
 /// The error of a raw system call, as rustix has it.

@@ -15,8 +15,8 @@ fn offers() {
         attachments: Attachments::default(),
         from: "127.0.0.1:40000".parse().unwrap(),
         to: "10.0.0.1:80".parse().unwrap(),
-        ready_index: 1,
-        waiter_slot: 2,
+        board: 1,
+        known: [0; 2],
     }
     .encode();
     bolero::check!().for_each(|bytes: &[u8]| {
@@ -34,8 +34,7 @@ fn offers() {
 fn answers() {
     let good = Answer {
         attachments: Attachments::default(),
-        ready_index: 1,
-        waiter_slot: 2,
+        board: 1,
     }
     .encode();
     bolero::check!().for_each(|bytes: &[u8]| {

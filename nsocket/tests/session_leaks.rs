@@ -74,8 +74,8 @@ fn nothing_is_left_behind() {
             },
             from,
             to,
-            ready_index: 0,
-            waiter_slot: 0,
+            board: 0,
+            known: [0; 2],
         };
         let attached = [pipe.0.as_fd()];
         match round % 8 {

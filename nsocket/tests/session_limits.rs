@@ -49,8 +49,8 @@ fn accepting_without_descriptors() {
         },
         from: "127.0.0.1:40000".parse().unwrap(),
         to,
-        ready_index: 0,
-        waiter_slot: 0,
+        board: 0,
+        known: [0; 2],
     };
     let (_segment, file) = Segment::create(layout).unwrap();
     let found = Listener::find(offer.from, to).unwrap();

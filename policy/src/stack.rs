@@ -34,7 +34,7 @@ impl StackKind {
 
     /// Whether this build can run instances of the kind.
     pub fn in_this_build(self) -> bool {
-        self == Self::Kernel
+        matches!(self, Self::Kernel | Self::Local)
     }
 
     pub(crate) fn from_word(word: u32) -> Option<Self> {

@@ -5,7 +5,18 @@
 ///
 /// The ABI is `C-unwind`: a thread that is cancelled in the original call is unwound through ours
 /// (pthread_cancel(3)), which therefore keeps nothing that needs dropping across such a call.
+///
+/// Functions after `hot;` lie together, in few pages, apart from all others: a program that sleeps
+/// between two calls finds them cold each time.
 macro_rules! export {
+    (hot; $($(#[$meta:meta])* $(also [$($alias:ident)*])? fn $name:ident $args:tt $(-> $ret:ty)? $body:block)*) => {
+        $crate::export::export! {
+            $(
+                #[unsafe(link_section = ".text.hot")]
+                $(#[$meta])* $(also [$($alias)*])? fn $name $args $(-> $ret)? $body
+            )*
+        }
+    };
     ($($(#[$meta:meta])* $(also [$($alias:ident)*])? fn $name:ident $args:tt $(-> $ret:ty)? $body:block)*) => {
         $(
             $crate::export::export!(@one [$(#[$meta])*] $name $args [$($ret)?] $body);

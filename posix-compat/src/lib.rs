@@ -41,6 +41,7 @@ mod policy;
 mod process;
 mod real;
 mod sandbox;
+mod session;
 mod stack_switch;
 mod track;
 mod user_memory;

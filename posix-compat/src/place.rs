@@ -2,6 +2,7 @@
 //! result recorded.
 
 mod descriptor;
+mod instance;
 mod watches;
 
 use std::ffi::c_int;
@@ -17,13 +18,14 @@ use dmm_nsocket::stats::{
 };
 use dmm_nsocket::table::Entry;
 use dmm_policy::{Decision, Family, Key, Role, SockType, StackId};
-use dmm_stack_kernel::Instance;
+use dmm_stack_kernel::Instance as Kernel;
 use rustix::io::Errno;
 
 use crate::policy::{self, Live};
 use crate::process::{self, FRESH, TABLE};
 use crate::{sandbox, track};
 use descriptor::Descriptor;
+use instance::Instance;
 
 /// Stacks passed over that are remembered by name.
 const TRAIL: usize = 6;
@@ -190,18 +192,28 @@ fn decide(
     let image = live.matcher.image();
     let decision = live.matcher.lookup(key);
     let mut trail = Trail::new();
+    let mut joined = [0; 64];
+    let mut beside = None;
     let outcome = stack::select(
         candidates(live, &decision),
         &request(key, origin),
         descriptor,
         |i, _, refusal| trail.add(nth_name(live, &decision, i), refusal),
+        |i, _| {
+            beside.get_or_insert_with(|| nth_name(live, &decision, i));
+        },
     );
     let name = match outcome {
         Outcome::On(i, _) => Some(nth_name(live, &decision, i)),
+        // Sessions alone: the kernel keeps the port, and its connections are turned away.
+        Outcome::None if beside.is_some() && !decision.fallback => {
+            descriptor.serves(true);
+            beside
+        }
         Outcome::None if decision.fallback => {
             // Not even the kernel with the options that the policy gives it: the kernel without.
             let kernel = image.stack(StackId(0));
-            let bare = Instance::bare(kernel);
+            let bare = Kernel::bare(kernel);
             match bare.place(&request(key, origin), descriptor) {
                 Ok(_) => {}
                 Err(PlaceError::Refused(refusal)) => trail.add(kernel.name, refusal),
@@ -212,11 +224,30 @@ fn decide(
         Outcome::None => None,
         Outcome::Failed(errno) => return Err(errno.raw_os_error()),
     };
+    if beside.is_some() && name.is_some() && !descriptor.is_served() {
+        descriptor.serves(false);
+    }
+    let name = match (name, beside) {
+        (Some(name), Some(beside)) if name != beside => Some(join(&mut joined, name, beside)),
+        (name, _) => name,
+    };
     record(live, key, &decision, name, &trail, descriptor);
     match name {
         Some(_) => Ok(()),
         None => Err(nobody(key.role)),
     }
+}
+
+/// The name of what carries a listener that several stacks serve.
+fn join<'a>(buffer: &'a mut [u8; 64], name: &'a str, beside: &str) -> &'a str {
+    let whole = name.len() + 1 + beside.len();
+    let Some(place) = buffer.get_mut(..whole) else {
+        return name;
+    };
+    place[..name.len()].copy_from_slice(name.as_bytes());
+    place[name.len()] = b'+';
+    place[name.len() + 1..].copy_from_slice(beside.as_bytes());
+    std::str::from_utf8(place).unwrap_or(name)
 }
 
 fn candidates<'p>(live: &'p Live, decision: &Decision<'p>) -> impl Iterator<Item = Instance<'p>> {
@@ -358,7 +389,8 @@ fn move_to_instance(fd: c_int, local: Option<SocketAddr>) -> Result<bool, c_int>
         let decision = live.matcher.lookup(&key);
         let request = request(&key, fresh.origin());
         for instance in candidates(live, &decision) {
-            if instance.admit(&request).is_err() {
+            // A session has no address before it is connected.
+            if instance.is_local() || instance.admit(&request).is_err() {
                 continue;
             }
             // Also where the socket stays: an option may matter to bind(2) (IP_FREEBIND).

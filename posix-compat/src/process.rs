@@ -4,21 +4,45 @@
 //! made by a raw system call: so a child never takes its parent's statistics segment for its own,
 //! and no fork handler is needed. A child that uses a socket makes a segment of its own then, and
 //! takes over the records of the descriptors that it has inherited.
+//!
+//! Data paths do not look there. Beside a descriptor's entry in the table there is the address of its
+//! counters, left by whoever has asked for its record. [`forked`] takes these addresses back in a
+//! child. One that was made by a `syscall` instruction in the program itself keeps its parent's, and
+//! what it moves over sockets that it has inherited is counted for its parent until it makes a socket
+//! or looks at a record; then its own segment takes the parent's place, at the same addresses. No
+//! segment is ever unmapped.
 
 use std::cell::{Cell, UnsafeCell};
+use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use dmm_nsocket::fresh::Pool;
-use dmm_nsocket::stats::{CreateInfo, Segment};
-use dmm_nsocket::table::Table;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use dmm_nsocket::stats::{Counters, CreateInfo, Segment, Socket};
+use dmm_nsocket::table::{Slot, Table};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
-use crate::{env, sandbox};
+use crate::{env, real, sandbox};
+
+/// What every call touches, in one page as far as possible: where the originals are, and behind that
+/// the table, whose first descriptors are the busy ones.
+#[repr(C, align(4096))]
+struct Hot {
+    originals: real::Originals,
+    table: Table,
+}
+
+static HOT: Hot = Hot {
+    originals: real::Originals::new(),
+    table: Table::new(),
+};
+
+/// The functions that ours stand in front of.
+pub(crate) static ORIGINALS: &real::Originals = &HOT.originals;
 
 /// The process's descriptors.
-pub(crate) static TABLE: Table = Table::new();
+pub(crate) static TABLE: &Table = &HOT.table;
 
 /// The process's sockets that are not bound to a stack yet.
 pub(crate) static FRESH: Pool = Pool::new();
@@ -98,6 +122,11 @@ pub(crate) fn forking() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
+/// In the child of a fork: what the table says of counters is its parent's.
+pub(crate) fn forked() {
+    TABLE.clear_addresses();
+}
+
 /// Whether this is the child of a vfork, in its parent's memory but with its own descriptors.
 #[inline]
 pub(crate) fn is_borrowed() -> bool {
@@ -109,8 +138,27 @@ pub(crate) fn borrow(change: i32) {
     BORROWED.set(BORROWED.get() + change);
 }
 
-/// The segment of this process, if it has one already: for data paths.
-#[inline]
+/// The counters of a descriptor, if its record was asked for in this process: for data paths.
+#[inline(always)]
+pub(crate) fn counters(slot: &Slot) -> Option<&'static Counters> {
+    // SAFETY: null, or left by `record_at`: the counters of a record in a segment, which stays mapped
+    // and has memory there. In a child they may for a while be its parent's, which is as sound.
+    unsafe { slot.address().cast::<Counters>().as_ref() }
+}
+
+/// The record of a descriptor: an existing one where `find` does not take memory.
+pub(crate) fn record_at(
+    fd: c_int,
+    find: impl FnOnce(&'static Segment, c_int) -> Option<Socket<'static>>,
+) -> Option<Socket<'static>> {
+    let record = find(segment()?, fd)?;
+    if let Some(slot) = TABLE.slot(fd) {
+        slot.set_address(ptr::from_ref(record.counters()).cast_mut().cast());
+    }
+    Some(record)
+}
+
+/// The segment of this process, made if need be.
 pub(crate) fn segment() -> Option<&'static Segment> {
     let own = own()?;
     if own.state.load(Ordering::Acquire) != READY {
@@ -135,22 +183,23 @@ fn adopt(own: &'static Own) -> Option<&'static Segment> {
     own.state
         .compare_exchange(NONE, MAKING, Ordering::Acquire, Ordering::Relaxed)
         .ok()?;
-    let made = create();
-    let Some(made) = made else {
+    // SAFETY: a segment that an ancestor has made stays mapped. Its place in the wiped page does
+    // not; `LATEST` points at a copy that is not wiped.
+    let parent = unsafe { LATEST.load(Ordering::Acquire).as_ref() };
+    let Some(mut made) = create(parent) else {
         own.state.store(FAILED, Ordering::Release);
         return None;
     };
+    if let Some(parent) = parent {
+        // Not every record that the parent had will have memory here.
+        TABLE.clear_addresses();
+        made.inherit(parent, |fd| TABLE.load(fd).is_socket());
+        // SAFETY: only this thread knows of either as a segment, it does not use the parent's any
+        // more, and what `LATEST` points at is never dropped.
+        let _ = unsafe { made.take_place_of(parent) };
+    }
     // SAFETY: the state MAKING makes this thread the only one to touch the place.
     let segment: &'static Segment = unsafe { (*own.segment.get()).write(made) };
-    // SAFETY: a segment that an ancestor has made stays mapped. Its place in the wiped page does
-    // not; `LATEST` points at a copy that is not wiped.
-    if let Some(parent) = unsafe { LATEST.load(Ordering::Acquire).as_ref() } {
-        segment.inherit(parent, |fd| TABLE.load(fd).is_socket());
-        // Nobody in this process has ever seen it but as the parent's.
-        let mapping = parent.range();
-        // SAFETY: only this thread refers to the parent's segment, and does so no more.
-        let _ = unsafe { munmap(mapping.start as *mut _, mapping.len()) };
-    }
     remember(segment);
     own.state.store(READY, Ordering::Release);
     crate::policy::publish_identity(segment);
@@ -182,11 +231,11 @@ fn remember(segment: &'static Segment) {
     }
 }
 
-fn create() -> Option<Segment> {
+fn create(parent: Option<&Segment>) -> Option<Segment> {
     let mut path = [0; 512];
     let mut command = [0; 256];
     let (policy_hash, policy_path) = crate::policy::identity();
-    Segment::create(&CreateInfo {
+    let info = CreateInfo {
         dir: env::shm_dir(),
         run_id: env::value(env::RUN_ID),
         program: program(&mut path),
@@ -196,8 +245,11 @@ fn create() -> Option<Segment> {
         policy_path,
         // `dmm run --hist` sets a run id and collects; the file must outlive the process then.
         keep: env::variable(c"DMM_KEEP_STATS=") == Some(b"1"),
-    })
-    .ok()
+    };
+    match parent {
+        Some(parent) => Segment::create_in_child(&info, parent).ok(),
+        None => Segment::create(&info).ok(),
+    }
 }
 
 /// Path of the program for people: as it was executed, if that is a whole path.

@@ -15,62 +15,51 @@ use libc::{
     ssize_t, stat, stat64, timespec, timeval, uid_t,
 };
 
-/// One function: its name and where it is.
-pub(crate) struct Real {
-    name: &'static CStr,
-    address: AtomicPtr<c_void>,
-}
+use crate::process::ORIGINALS;
 
-impl Real {
-    const fn new(name: &'static CStr) -> Self {
-        Self {
-            name,
-            address: AtomicPtr::new(std::ptr::null_mut()),
-        }
+/// Where the functions are; null for one that has not been looked up. In the order in which they are
+/// listed below: those of data paths come first and share a few cache lines.
+pub(crate) struct Originals([AtomicPtr<c_void>; NAMES.len()]);
+
+impl Originals {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicPtr::new(std::ptr::null_mut()) }; NAMES.len()])
     }
 
     #[inline(always)]
-    fn address(&self) -> *mut c_void {
-        let address = self.address.load(Ordering::Relaxed);
-        if address.is_null() {
-            self.look_up()
-        } else {
-            address
-        }
+    fn address(&self, number: usize) -> *mut c_void {
+        self.0[number].load(Ordering::Relaxed)
     }
 
-    #[cold]
-    fn look_up(&self) -> *mut c_void {
+    fn look_up(&self, number: usize) -> *mut c_void {
         // SAFETY: the name is a C string; RTLD_NEXT asks for the definition behind this library's.
-        let address = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
-        self.address.store(address, Ordering::Relaxed);
+        let address = unsafe { libc::dlsym(libc::RTLD_NEXT, NAMES[number].as_ptr()) };
+        self.0[number].store(address, Ordering::Relaxed);
         address
     }
 }
 
 /// Looks all of them up, so that no later call has to: `dlsym` is not for signal handlers.
 pub(crate) fn look_up_all() {
-    for real in ALL {
-        real.look_up();
+    for number in 0..NAMES.len() {
+        ORIGINALS.look_up(number);
     }
 }
 
 macro_rules! real {
     ($($name:ident($($arg:ident: $type:ty),*) -> $ret:ty;)*) => {
-        mod pointers {
-            use super::Real;
-            $(
-                #[expect(non_upper_case_globals, reason = "named as the function it points to")]
-                pub(super) static $name: Real = Real::new(
-                    match std::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                        Ok(name) => name,
-                        Err(_) => panic!("a name without a nul"),
-                    },
-                );
-            )*
+        /// A function's number.
+        #[expect(non_camel_case_types, reason = "named as the functions")]
+        enum Number {
+            $($name),*
         }
 
-        static ALL: &[&Real] = &[$(&pointers::$name),*];
+        const NAMES: &[&CStr] = &[$(
+            match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                Ok(name) => name,
+                Err(_) => panic!("a name without a nul"),
+            }
+        ),*];
 
         $(
             #[allow(non_snake_case, clippy::too_many_arguments, reason = "as in C")]
@@ -80,11 +69,26 @@ macro_rules! real {
             /// As for the C function.
             #[inline(always)]
             pub(crate) unsafe fn $name($($arg: $type),*) -> $ret {
-                let address = pointers::$name.address();
-                if address.is_null() {
-                    return crate::errno::unsupported();
-                }
                 type Function = unsafe extern "C-unwind" fn($($type),*) -> $ret;
+                /// A call before the constructor ran, or of a function that libc does not have. With
+                /// the same arguments, so that the caller need not save them to come here.
+                #[cold]
+                #[inline(never)]
+                #[allow(clippy::too_many_arguments, reason = "as in C")]
+                unsafe extern "C-unwind" fn not_found_yet($($arg: $type),*) -> $ret {
+                    match ORIGINALS.look_up(Number::$name as usize) {
+                        address if address.is_null() => crate::errno::unsupported(),
+                        // SAFETY: as below.
+                        address => unsafe {
+                            std::mem::transmute::<*mut c_void, Function>(address)($($arg),*)
+                        },
+                    }
+                }
+                let address = ORIGINALS.address(Number::$name as usize);
+                if address.is_null() {
+                    // SAFETY: the caller vouches for the arguments.
+                    return unsafe { not_found_yet($($arg),*) };
+                }
                 // SAFETY: the address is that of the C function of this name, whose type this is.
                 let function = unsafe { std::mem::transmute::<*mut c_void, Function>(address) };
                 // SAFETY: the caller vouches for the arguments.
@@ -95,14 +99,31 @@ macro_rules! real {
 }
 
 real! {
+    read(fd: c_int, data: *mut c_void, len: size_t) -> ssize_t;
+    write(fd: c_int, data: *const c_void, len: size_t) -> ssize_t;
+    recv(fd: c_int, data: *mut c_void, len: size_t, flags: c_int) -> ssize_t;
+    send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t;
+    epoll_wait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int;
+    readv(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
+    writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
+    recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
+    sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
+    recvfrom(fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t) -> ssize_t;
+    sendto(fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const sockaddr, address_len: socklen_t) -> ssize_t;
+    sendfile(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t;
+    poll(set: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int;
+    close(fd: c_int) -> c_int;
+    accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int;
+    __read_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t) -> ssize_t;
+
     socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int;
     socketpair(domain: c_int, kind: c_int, protocol: c_int, pair: *mut c_int) -> c_int;
     bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int;
     listen(fd: c_int, backlog: c_int) -> c_int;
     accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
-    accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int;
     connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int;
     shutdown(fd: c_int, how: c_int) -> c_int;
+    __chk_fail() -> ();
     getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
     getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int;
     getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int;
@@ -110,21 +131,10 @@ real! {
     sockatmark(fd: c_int) -> c_int;
     isfdtype(fd: c_int, kind: c_int) -> c_int;
 
-    send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t;
-    sendto(fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const sockaddr, address_len: socklen_t) -> ssize_t;
-    sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
     sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int;
-    recv(fd: c_int, data: *mut c_void, len: size_t, flags: c_int) -> ssize_t;
     __recv_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t, flags: c_int) -> ssize_t;
-    recvfrom(fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t) -> ssize_t;
     __recvfrom_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t) -> ssize_t;
-    recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
     recvmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int;
-    read(fd: c_int, data: *mut c_void, len: size_t) -> ssize_t;
-    __read_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t) -> ssize_t;
-    readv(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
-    write(fd: c_int, data: *const c_void, len: size_t) -> ssize_t;
-    writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t;
     pread(fd: c_int, data: *mut c_void, len: size_t, offset: off_t) -> ssize_t;
     __pread_chk(fd: c_int, data: *mut c_void, len: size_t, offset: off_t, size: size_t) -> ssize_t;
     preadv(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t;
@@ -132,12 +142,10 @@ real! {
     pwrite(fd: c_int, data: *const c_void, len: size_t, offset: off_t) -> ssize_t;
     pwritev(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t) -> ssize_t;
     pwritev2(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
-    sendfile(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t;
     splice(input: c_int, input_offset: *mut i64, out: c_int, out_offset: *mut i64, len: size_t, flags: c_uint) -> ssize_t;
     tee(input: c_int, out: c_int, len: size_t, flags: c_uint) -> ssize_t;
     vmsplice(fd: c_int, vectors: *const iovec, count: size_t, flags: c_uint) -> ssize_t;
 
-    close(fd: c_int) -> c_int;
     closefrom(first: c_int) -> ();
     close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int;
     dup(fd: c_int) -> c_int;
@@ -154,7 +162,6 @@ real! {
     fstatat64(fd: c_int, path: *const c_char, status: *mut stat64, flags: c_int) -> c_int;
     statx(fd: c_int, path: *const c_char, flags: c_int, mask: c_uint, status: *mut libc::statx) -> c_int;
 
-    poll(set: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int;
     __poll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: c_int, size: size_t) -> c_int;
     ppoll(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int;
     __ppoll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t, size: size_t) -> c_int;
@@ -163,7 +170,6 @@ real! {
     epoll_create(size: c_int) -> c_int;
     epoll_create1(flags: c_int) -> c_int;
     epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int;
-    epoll_wait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int) -> c_int;
     epoll_pwait(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: c_int, mask: *const sigset_t) -> c_int;
     epoll_pwait2(epoll: c_int, events: *mut epoll_event, count: c_int, timeout: *const timespec, mask: *const sigset_t) -> c_int;
 

@@ -8,17 +8,23 @@ use std::ffi::c_int;
 use std::os::fd::BorrowedFd;
 
 use dmm_nsocket::fresh::{Held, Origin};
-use dmm_nsocket::stats::{Counter, Opened, Socket, SocketRole};
+use dmm_nsocket::stats::{Counter, Opened, Segment, Socket, SocketRole};
 use dmm_nsocket::sys::{self, BlockedSignals};
 use dmm_nsocket::table::{Entry, State};
 use rustix::fs::FileType;
 
 use crate::process::{self, FRESH, TABLE};
-use crate::sandbox;
+use crate::session::pool::{Addresses, SESSIONS};
+use crate::{sandbox, session};
 
 /// The record of a descriptor, made if need be.
 pub(crate) fn record(fd: c_int) -> Option<Socket<'static>> {
-    process::segment()?.socket(fd)
+    process::record_at(fd, Segment::socket)
+}
+
+/// The record of a descriptor if there has ever been one near it: takes no memory.
+pub(crate) fn existing_record(fd: c_int) -> Option<Socket<'static>> {
+    process::record_at(fd, Segment::existing_socket)
 }
 
 /// Counts something of the process, if it shows statistics.
@@ -83,6 +89,31 @@ pub(crate) fn accepted(
     enter(fd, entry);
     if let (Some(from), Some(to)) = (record(listener), record(fd)) {
         to.accepted(from, inode(fd), remote);
+    }
+}
+
+/// A session was accepted from `listener` under `fd`.
+pub(crate) fn accepted_session(
+    listener: c_int,
+    fd: c_int,
+    flags: c_int,
+    handle: u32,
+    addresses: Addresses,
+) {
+    forget(fd);
+    let entry = Entry::new(State::Session, 0, handle)
+        .with(Entry::NONBLOCKING, flags & libc::SOCK_NONBLOCK != 0);
+    enter(fd, entry);
+    if let (Some(segment), Some(from), Some(to)) =
+        (process::segment(), record(listener), record(fd))
+    {
+        to.accepted_on(
+            from,
+            inode(fd),
+            Some(addresses.remote),
+            segment.stack("local"),
+        );
+        to.local(addresses.local);
     }
 }
 
@@ -153,18 +184,35 @@ pub(crate) fn hold(fd: c_int) -> Option<(Held<'static>, BlockedSignals)> {
 
 /// Sets the entry of a new descriptor; what was under the number is gone.
 fn enter(fd: c_int, entry: Entry) {
-    let old = TABLE.swap(fd, entry);
-    if holds_slot(old) {
-        FRESH.release(old.slot());
+    let_go(TABLE.swap(fd, entry));
+}
+
+/// What an entry has named is not named by it any more.
+fn let_go(old: Entry) {
+    match old.state() {
+        State::Session => SESSIONS.unname(old.slot()),
+        State::Listener => session::listener::unname(old.slot()),
+        State::Epoll if old.has(Entry::SESSIONS) => epoll_closed(old),
+        _ if holds_slot(old) => FRESH.release(old.slot()),
+        _ => {}
+    }
+}
+
+/// A descriptor of an epoll instance is closed; with the last one its registrations go.
+#[cold]
+fn epoll_closed(old: Entry) {
+    let others = TABLE
+        .managed(0, u32::MAX)
+        .any(|(_, entry)| entry.state() == State::Epoll && entry.slot() == old.slot());
+    if !others {
+        session::epoll::closed(old);
     }
 }
 
 /// The same as [`forget`], by whoever holds the socket.
 pub(crate) fn forget_held(fd: c_int) {
     let old = TABLE.swap(fd, Entry::UNMANAGED);
-    if holds_slot(old) {
-        FRESH.release(old.slot());
-    }
+    let_go(old);
     if old.is_socket()
         && let Some(segment) = process::existing_segment()
         && let Some(record) = segment.existing_socket(fd)
@@ -183,11 +231,17 @@ pub(crate) fn duplicated(old: c_int, new: c_int) {
     if entry.is_unmanaged() {
         return;
     }
-    let entry = if holds_slot(entry) && !FRESH.name(entry.slot()) {
-        // Another thread has bound or closed it just now.
-        entry.on_kernel().with(Entry::CONNECTING, false)
-    } else {
-        entry
+    let named = match entry.state() {
+        State::Session => SESSIONS.name(entry.slot()),
+        State::Listener => session::listener::name(entry.slot()),
+        _ => !holds_slot(entry) || FRESH.name(entry.slot()),
+    };
+    let entry = match (named, entry.state()) {
+        (true, _) => entry,
+        // Another thread has closed it just now.
+        (false, State::Session) => return,
+        // Or has bound it.
+        (false, _) => entry.on_kernel().with(Entry::CONNECTING, false),
     };
     enter(new, entry);
     if entry.is_socket()
@@ -202,7 +256,7 @@ pub(crate) fn holds_slot(entry: Entry) -> bool {
     match entry.state() {
         State::Fresh => true,
         State::Kernel => entry.has(Entry::CONNECTING),
-        State::Unmanaged | State::Epoll => false,
+        State::Unmanaged | State::Epoll | State::Session | State::Listener => false,
     }
 }
 

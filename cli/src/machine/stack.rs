@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dmm_nsocket::Reason;
 use dmm_nsocket::options::Recorded;
-use dmm_nsocket::stack::{Note, PlaceError, Refusal, Request, Socket, Stack};
+use dmm_nsocket::session::board::Board;
+use dmm_nsocket::stack::{Note, PlaceError, Refusal, Request, Session, Socket, Stack};
 use dmm_nsocket::stats::RefusedInfo;
 use dmm_policy::{Family, Key, SockType, StackDef};
 use dmm_stack_kernel::Instance;
@@ -169,6 +170,18 @@ impl Socket for Offered {
 
     fn replace(&mut self, new: OwnedFd, _placement: u64) -> Result<(), Refusal> {
         self.fd = new;
+        Ok(())
+    }
+
+    fn board(&self) -> Option<&Board> {
+        None
+    }
+
+    fn fits_session(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn carry(&mut self, _session: Session) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -113,6 +113,11 @@ counters! {
     RawSystemCalls = 24, "raw_system_calls", "Socket calls that came through syscall(2).";
     UnmanagedFallbacks = 25, "unmanaged_fallbacks", "Sockets that left DMM's management (for example by exhausted tables).";
     HistogramDumps = 26, "histogram_dumps", "Copies of this segment written on a signal.";
+    OffersRefused = 27, "offers_refused", "Sessions offered to a listener that were no sessions, or that there was no memory for.";
+    SessionsRelayed = 28, "sessions_relayed", "Sessions handed to a program without DMM, by a relay.";
+    RendezvousMissing = 29, "rendezvous_missing", "Listeners that sessions are meant for and that have no rendezvous.";
+    SharingFailed = 30, "sharing_failed", "Sessions that a child of fork could not be given.";
+    SessionsUnsupported = 31, "sessions_unsupported", "Calls on sessions that need what only the kernel's TCP has.";
 }
 
 counters! {

@@ -33,11 +33,15 @@ pub enum HistogramKind {
     /// Time spent inside other calls that may block: read, recv, send, poll. Whoever records may time
     /// only some of many calls: the sum is not all of the time that was spent.
     Blocking = 2,
+    /// From the moment that bytes were written to a session until they were read by the other side,
+    /// as that side sees it. Sampled: one write in some hundred.
+    #[serde(rename = "one-way")]
+    OneWay = 3,
 }
 
 impl HistogramKind {
     /// Every kind, in the order in which the segment holds them.
-    pub const ALL: [Self; 3] = [Self::Connect, Self::Accept, Self::Blocking];
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Accept, Self::Blocking, Self::OneWay];
 
     /// Name for tables and options: `connect`.
     pub const fn name(self) -> &'static str {
@@ -45,6 +49,7 @@ impl HistogramKind {
             Self::Connect => "connect",
             Self::Accept => "accept",
             Self::Blocking => "blocking",
+            Self::OneWay => "one-way",
         }
     }
 }

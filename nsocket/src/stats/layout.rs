@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64};
 
 use super::counter::{PROCESS_COUNTERS, SERIES_COUNTERS};
 use super::histogram::{BUCKETS, HistogramKind};
+use super::record::Counters;
 use super::text::Text;
 
 /// First word of a complete segment; written last.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"DMMSTAT\0");
 /// Version of everything in this file.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 3;
 /// Unit in which memory is taken for the segment (the kernel may take more).
 pub(super) const PAGE: usize = 4096;
 
@@ -120,7 +121,6 @@ pub(super) struct HistogramHead {
 pub(super) struct Series {
     pub(super) counters: [AtomicU64; SERIES_COUNTERS],
     pub(super) histograms: [HistogramHead; KINDS],
-    pub(super) _reserved: [AtomicU64; 4],
 }
 
 #[repr(C)]
@@ -151,11 +151,10 @@ pub(super) struct RefusedOption {
     pub(super) errno: AtomicI32,
 }
 
-/// One descriptor. The two byte counts are outside what `seq` protects.
+/// One descriptor. The counters are outside what `seq` protects.
 #[repr(C)]
 pub(super) struct SocketRecord {
-    pub(super) sent: AtomicU64,
-    pub(super) received: AtomicU64,
+    pub(super) counters: Counters,
     /// Odd while somebody writes (see `seqlock`).
     pub(super) seq: AtomicU32,
     pub(super) state: AtomicU16,
@@ -180,7 +179,7 @@ pub(super) struct SocketRecord {
     pub(super) refused_len: AtomicU16,
     pub(super) applied: AtomicU16,
     pub(super) _reserved16: [AtomicU16; 2],
-    pub(super) _reserved: [AtomicU64; 6],
+    pub(super) _reserved: [AtomicU64; 5],
 }
 
 #[repr(C, align(4096))]

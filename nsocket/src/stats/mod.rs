@@ -39,7 +39,7 @@ pub use pages::stop_system_calls;
 pub use path::{DEFAULT_DIR, pid_of_file_name};
 pub(crate) use process::file_size_allowed;
 pub use process::start_ticks_in;
-pub use record::Socket;
+pub use record::{Counters, Socket};
 pub use segment::{CreateInfo, Segment};
 pub use snapshot::{
     HistogramInfo, Name, PassedInfo, PolicyInfo, RefusedInfo, RuleInfo, SeriesInfo, Snapshot,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 
 use super::histogram::{BUCKETS, HistogramKind};
 use super::layout::{Buckets, Fixed, Header, Rule, Series, ShortName, SocketRecord, total_bytes};
@@ -100,6 +100,31 @@ impl Pages {
         } else {
             Err(Errno::NOSPC)
         }
+    }
+
+    /// Moves the mapping over another one of the same size, and says whether that was possible.
+    ///
+    /// # Safety
+    /// Nothing borrows from `self`, and `other` is never dropped. What still refers to `other`'s memory
+    /// finds this one's there, all of which are atomics.
+    pub(super) unsafe fn move_over(&mut self, other: &Self) -> bool {
+        if self.len != other.len || STOPPED.load(Relaxed) {
+            return false;
+        }
+        // SAFETY: both ranges are mappings of this length, and `other` gives its own up.
+        let moved = unsafe {
+            rustix::mm::mremap_fixed(
+                self.base.as_ptr().cast(),
+                self.len,
+                self.len,
+                MremapFlags::MAYMOVE,
+                other.base.as_ptr().cast(),
+            )
+        };
+        if moved.is_ok() {
+            self.base = other.base;
+        }
+        moved.is_ok()
     }
 
     /// Backs a range of the mapping with memory. After `true` a write to it cannot fail.

@@ -2,18 +2,60 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::address::{load_address, store_address};
 use super::counter::{Counter, SeriesCounter};
 use super::facts::{Opened, Selected, SocketRole, SocketState};
+use super::histogram::HistogramKind;
 use super::layout::SocketRecord;
 use super::segment::Segment;
-use super::tables::SeriesId;
+use super::tables::{SeriesId, StackName};
 use super::{process, seqlock};
 
 /// How often a record that somebody else is just writing is copied again. After that its copy may be
 /// a mixture of two states; the next update of the descriptor puts it right.
 const ATTEMPTS: u32 = 16;
+
+/// What a data path touches of a record: some words of one cache line.
+#[repr(C)]
+pub struct Counters {
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+    untimed: AtomicU32,
+    _reserved: AtomicU32,
+}
+
+impl Counters {
+    /// Bytes were sent.
+    #[inline(always)]
+    pub fn add_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes were received.
+    #[inline(always)]
+    pub fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Relaxed);
+    }
+
+    /// Whether a call that may block is one of those that are not timed; if so, it is counted off.
+    #[inline(always)]
+    pub fn passes_untimed(&self) -> bool {
+        // Two steps on purpose: a count that another thread's is lost in does no harm.
+        let untimed = self.untimed.load(Relaxed);
+        if untimed != 0 {
+            self.untimed.store(untimed - 1, Relaxed);
+        }
+        untimed != 0
+    }
+
+    /// A call was timed; the next `calls` will not be. That holds for the number, whatever sockets
+    /// come to be under it.
+    pub fn leave_untimed(&self, calls: u32) {
+        self.untimed.store(calls, Relaxed);
+    }
+}
 
 /// A descriptor's record in the segment of this process.
 #[derive(Clone, Copy)]
@@ -123,6 +165,30 @@ impl<'a> Socket<'a> {
         }
     }
 
+    /// As [`accepted`](Self::accepted), on another stack than the listener's first.
+    pub fn accepted_on(
+        self,
+        listener: Self,
+        inode: u64,
+        remote: Option<SocketAddr>,
+        stack: StackName,
+    ) {
+        self.fold();
+        let rule = super::tables::RuleName(listener.record.rule.load(Relaxed));
+        let series = self.segment.series(rule, stack);
+        self.copy(listener, |record| {
+            record.state.store(SocketState::Connected as u16, Relaxed);
+            record.role.store(SocketRole::Accept as u16, Relaxed);
+            record.inode.store(inode, Relaxed);
+            record.created.store(process::realtime_ns(), Relaxed);
+            record.stack.store(stack.0, Relaxed);
+            record.series.store(series.0, Relaxed);
+            store_address(&record.remote, remote);
+        });
+        self.segment.count(series, SeriesCounter::Sockets, 1);
+        self.segment.count(series, SeriesCounter::Accepts, 1);
+    }
+
     /// The number refers to the socket of `other` too (dup), or `other` is the parent's record of
     /// it (fork). Byte counts start at zero.
     pub fn adopt(self, other: Self) {
@@ -159,8 +225,7 @@ impl<'a> Socket<'a> {
         if let Some(series) = self.series() {
             self.segment.count(series, SeriesCounter::Connects, 1);
             if let Some(ns) = connect_ns {
-                self.segment
-                    .record_time(series, super::HistogramKind::Connect, ns);
+                self.segment.record_time(series, HistogramKind::Connect, ns);
             }
         }
     }
@@ -197,16 +262,29 @@ impl<'a> Socket<'a> {
         }
     }
 
+    /// The part for data paths. It has memory for as long as the segment is mapped.
+    #[inline]
+    pub fn counters(self) -> &'a Counters {
+        &self.record.counters
+    }
+
+    /// A call took this long; counts once the socket has been given to a stack.
+    pub fn took(self, kind: HistogramKind, ns: u64) {
+        if let Some(series) = self.series() {
+            self.segment.record_time(series, kind, ns);
+        }
+    }
+
     /// Bytes were sent.
     #[inline]
     pub fn add_sent(self, bytes: u64) {
-        self.record.sent.fetch_add(bytes, Relaxed);
+        self.counters().add_sent(bytes);
     }
 
     /// Bytes were received.
     #[inline]
     pub fn add_received(self, bytes: u64) {
-        self.record.received.fetch_add(bytes, Relaxed);
+        self.counters().add_received(bytes);
     }
 
     /// The descriptor is closed. Does nothing where there was no socket.
@@ -226,8 +304,8 @@ impl<'a> Socket<'a> {
         if !self.is_open() {
             return;
         }
-        let sent = self.record.sent.swap(0, Relaxed);
-        let received = self.record.received.swap(0, Relaxed);
+        let sent = self.record.counters.sent.swap(0, Relaxed);
+        let received = self.record.counters.received.swap(0, Relaxed);
         if let Some(series) = self.series() {
             self.segment.count(series, SeriesCounter::Closes, 1);
             self.segment.count(series, SeriesCounter::BytesSent, sent);
@@ -274,8 +352,8 @@ impl<'a> Socket<'a> {
         }
         store_address(&record.local, None);
         store_address(&record.remote, None);
-        record.sent.store(0, Relaxed);
-        record.received.store(0, Relaxed);
+        record.counters.sent.store(0, Relaxed);
+        record.counters.received.store(0, Relaxed);
     }
 
     /// Copies another record (not the byte counts), then lets `change` differ from it.

@@ -56,11 +56,24 @@ impl Segment {
     /// is no memory for the first pages (or no `MADV_POPULATE_WRITE`). The program then runs
     /// without statistics.
     pub fn create(info: &CreateInfo<'_>) -> Result<Self, Errno> {
+        Self::with_sockets(info, socket_limit())
+    }
+
+    /// As [`create`](Self::create), in a child of the process whose segment is `parent`: of the same
+    /// size, so that it can [take its place](Self::take_place_of).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create).
+    pub fn create_in_child(info: &CreateInfo<'_>, parent: &Self) -> Result<Self, Errno> {
+        Self::with_sockets(info, parent.pages.sockets())
+    }
+
+    fn with_sockets(info: &CreateInfo<'_>, sockets: u32) -> Result<Self, Errno> {
         let pid = rustix::process::getpid()
             .as_raw_nonzero()
             .get()
             .cast_unsigned();
-        let sockets = socket_limit();
         let mut attempts = 0;
         let (path, pages) = loop {
             let path = SegmentPath::random(info.dir, pid)?;
@@ -120,6 +133,18 @@ impl Segment {
     /// one of its own, and [takes over](Self::inherit) the records.
     pub const fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Moves the segment to the addresses where this process still sees that of its parent, which is
+    /// gone from it then. So an address in the parent's that somebody kept across the fork is the same
+    /// place in the child's, and never one without a mapping. Says whether that was possible; both stay
+    /// where they are if not.
+    ///
+    /// # Safety
+    /// `parent` is neither used as that segment nor dropped any more, and nothing borrows from `self`.
+    pub unsafe fn take_place_of(&mut self, parent: &Self) -> bool {
+        // SAFETY: promised by the caller.
+        unsafe { self.pages.move_over(&parent.pages) }
     }
 
     /// Addresses of the segment's mapping: large, and hardly any of it memory.

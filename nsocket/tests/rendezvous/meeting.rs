@@ -21,8 +21,8 @@ fn a_session_is_opened_before_it_is_accepted() {
     let layout = Layout::at_least(1 << 16, 1 << 13);
     let offer = Offer {
         layout,
-        ready_index: 11,
-        waiter_slot: 12,
+        board: 11,
+        known: [0; 2],
         attachments: Attachments {
             doorbell: true,
             waiter_page: false,

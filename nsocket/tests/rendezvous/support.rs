@@ -50,7 +50,7 @@ impl Server {
 
     /// Connects to the rendezvous and does nothing.
     pub(crate) fn stall(&self) -> OwnedFd {
-        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
         rustix::net::connect(&socket, &self.name.address().unwrap()).unwrap();
         socket
     }
@@ -81,8 +81,8 @@ pub(crate) fn offer(to: SocketAddr) -> Offer {
         attachments: Attachments::default(),
         from: "127.0.0.1:40000".parse().unwrap(),
         to,
-        ready_index: 0,
-        waiter_slot: 0,
+        board: 0,
+        known: [0; 2],
     }
 }
 

@@ -410,5 +410,5 @@ glibc's own use of sockets for names) reaches the kernel's socket directly and w
 only not looked up, or not counted.
 
 *Timed* calls go into the histograms of `dmm hist`: every `connect` and blocking `accept`; of the other blocking
-calls a process's first 256 and then one in 16.
+calls a process's first 256 and then one in 257.
 ";

@@ -8,9 +8,11 @@ use libc::{msghdr, stat, stat64};
 
 use crate::export::export;
 use crate::process::{self, FRESH, TABLE};
-use crate::{real, track};
+use crate::{real, session, track};
 
 export! {
+    hot;
+
     /// close(2).
     also [__close] fn close(fd: c_int) -> c_int {
         track::forget(fd);
@@ -60,6 +62,9 @@ export! {
 
     /// ioctl(2).
     fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
+        if let Some(result) = session::control::ioctl(fd, request, argument) {
+            return result;
+        }
         let result = unsafe { real::ioctl(fd, request, argument) };
         if request == libc::FIONBIO && result == 0 && TABLE.load(fd).is_socket() {
             // SAFETY: the kernel has just read an int from there.

@@ -1,7 +1,8 @@
 //! Making and ending processes.
 //!
-//! A child of fork needs nothing done for it: the tables are private memory, and what is its
-//! parent's own is wiped by the kernel (see [`crate::process`]). vfork is another matter: the child
+//! A child of fork needs little done for it: the tables are private memory, what is its parent's own
+//! is wiped by the kernel, and only the addresses of its parent's counters have to be forgotten (see
+//! [`crate::process`]). vfork is another matter: the child
 //! runs in its parent's memory but has descriptors of its own, so it must not touch the tables; and
 //! as it shares the stack, nobody may stand between libc's vfork and the program. So the system call
 //! is made here, with the return address kept in a register.
@@ -12,19 +13,19 @@ use dmm_nsocket::stats::Counter;
 use libc::pid_t;
 
 use crate::export::export;
-use crate::{errno, process, real, track};
+use crate::{errno, process, real, session, track};
 
 export! {
     /// fork(2).
     also [__fork] fn fork() -> pid_t {
         begin();
-        unsafe { real::fork() }
+        began(unsafe { real::fork() })
     }
 
     /// fork(2) without the handlers of pthread_atfork(3).
     fn _Fork() -> pid_t {
         begin();
-        unsafe { real::_Fork() }
+        began(unsafe { real::_Fork() })
     }
 
     /// clone(2), as libc wraps it: the child runs `function` on a stack of its own.
@@ -37,13 +38,13 @@ export! {
     /// forkpty(3): forks inside libc.
     fn forkpty(master: *mut c_int, name: *mut c_char, terminal: *const c_void, window: *const c_void) -> pid_t {
         begin();
-        unsafe { real::forkpty(master, name, terminal, window) }
+        began(unsafe { real::forkpty(master, name, terminal, window) })
     }
 
     /// daemon(3): forks inside libc.
     fn daemon(nochdir: c_int, noclose: c_int) -> c_int {
         begin();
-        unsafe { real::daemon(nochdir, noclose) }
+        began(unsafe { real::daemon(nochdir, noclose) })
     }
 
     /// _exit(2): no destructor runs, so the statistics file is taken away here.
@@ -68,6 +69,10 @@ pub(super) fn cloning<T>(flags: u64, call: impl FnOnce() -> T) -> T {
     }
     begin();
     if flags & BORROWS != BORROWS {
+        if flags & libc::CLONE_VM as u64 == 0 {
+            // The child may not come by here. The parent finds its own again when it needs them.
+            process::forked();
+        }
         return call();
     }
     process::borrow(1);
@@ -81,7 +86,16 @@ pub(super) fn begin() {
     if !process::is_borrowed() {
         process::forking();
         track::count(Counter::Forks);
+        session::fork::before_fork();
     }
+}
+
+/// A call that makes a process has returned: 0 in the child.
+pub(super) fn began(pid: pid_t) -> pid_t {
+    if pid == 0 {
+        process::forked();
+    }
+    pid
 }
 
 /// vfork(2).

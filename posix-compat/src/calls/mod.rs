@@ -16,7 +16,7 @@ mod fork;
 mod identity;
 mod memory;
 mod names;
-mod readiness;
+pub(crate) mod readiness;
 mod resolver;
 mod sockets;
 mod stdio;

@@ -5,16 +5,42 @@ use std::ffi::c_int;
 use libc::{sockaddr, socklen_t};
 
 use crate::export::export;
-use crate::real;
+use crate::process::TABLE;
+use crate::session::names;
+use crate::session::pool::{Addresses, SESSIONS};
+use crate::{errno, real};
 
 export! {
     /// getsockname(2).
     fn getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
-        unsafe { real::getsockname(fd, address, len) }
+        match session_addresses(fd) {
+            Some((addresses, domain)) => answer(names::give(addresses.local, domain, address, len)),
+            None => unsafe { real::getsockname(fd, address, len) },
+        }
     }
 
     /// getpeername(2).
     fn getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
-        unsafe { real::getpeername(fd, address, len) }
+        match session_addresses(fd) {
+            Some((addresses, domain)) => answer(names::give(addresses.remote, domain, address, len)),
+            None => unsafe { real::getpeername(fd, address, len) },
+        }
+    }
+}
+
+/// The addresses of a session, and its domain.
+fn session_addresses(fd: c_int) -> Option<(Addresses, c_int)> {
+    let entry = TABLE.load(fd);
+    if !entry.is_session() {
+        return None;
+    }
+    let using = SESSIONS.enter(entry.slot())?;
+    Some((using.session().addresses(), using.session().domain()))
+}
+
+fn answer(result: Result<(), c_int>) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(code) => errno::fail(code),
     }
 }

@@ -13,8 +13,10 @@ use libc::{sockaddr, socklen_t};
 
 use crate::export::export;
 use crate::process::{self, FRESH, TABLE};
+use crate::session::listener::Accepted;
+use crate::session::pool::{Addresses, SESSIONS};
 use crate::user_memory::{self, Address};
-use crate::{clock, errno, place, real, sandbox, track};
+use crate::{clock, errno, place, real, sandbox, session, track};
 
 export! {
     /// socket(2).
@@ -36,17 +38,17 @@ export! {
 
     /// listen(2).
     fn listen(fd: c_int, backlog: c_int) -> c_int {
-        listen_by(fd, || unsafe { real::listen(fd, backlog) })
+        listen_by(fd, backlog, || unsafe { real::listen(fd, backlog) })
     }
 
     /// accept(2).
     fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
-        accept_by(fd, 0, || unsafe { real::accept(fd, address, len) })
+        accept_by(fd, (address, len), 0, || unsafe { real::accept(fd, address, len) })
     }
 
     /// accept4(2).
     fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
-        accept_by(fd, flags, || unsafe { real::accept4(fd, address, len, flags) })
+        accept_by(fd, (address, len), flags, || unsafe { real::accept4(fd, address, len, flags) })
     }
 
     /// connect(2).
@@ -56,6 +58,9 @@ export! {
 
     /// shutdown(2). On a socket that is not connected it fails and leaves its mark all the same.
     fn shutdown(fd: c_int, how: c_int) -> c_int {
+        if let Some(result) = session::control::shutdown(fd, how) {
+            return result;
+        }
         let result = unsafe { real::shutdown(fd, how) };
         shut_down(fd, how);
         result
@@ -64,6 +69,9 @@ export! {
     /// getsockopt(2). Asking for SO_ERROR tells us too how a connect has ended; a socket that was
     /// given MPTCP for TCP still says that it is TCP.
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
+        if let Some(result) = session::control::getsockopt(fd, level, name, value, len) {
+            return result;
+        }
         let result = unsafe { real::getsockopt(fd, level, name, value, len) };
         if result == 0
             && level == libc::SOL_SOCKET
@@ -95,7 +103,11 @@ export! {
 
     /// sockatmark(3).
     fn sockatmark(fd: c_int) -> c_int {
-        unsafe { real::sockatmark(fd) }
+        match TABLE.load(fd).is_session() {
+            // No urgent byte comes through a session.
+            true => 0,
+            false => unsafe { real::sockatmark(fd) },
+        }
     }
 
     /// isfdtype(3).
@@ -148,6 +160,10 @@ pub(super) fn bind_by(
     call: impl FnOnce() -> c_int,
 ) -> c_int {
     let entry = TABLE.load(fd);
+    if entry.is_session() {
+        // As of a connected TCP socket.
+        return errno::fail(libc::EINVAL);
+    }
     if entry.state() != State::Fresh || sandbox::is_entered() {
         return call();
     }
@@ -167,8 +183,11 @@ pub(super) fn bind_by(
 }
 
 /// Makes a socket listen by `call`: a fresh stream socket is bound to a stack before.
-pub(super) fn listen_by(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
+pub(super) fn listen_by(fd: c_int, backlog: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let entry = TABLE.load(fd);
+    if entry.is_session() {
+        return errno::fail(libc::EINVAL);
+    }
     if entry.state() == State::Fresh
         && !entry.has(Entry::DATAGRAM)
         && let Err(code) = place::bind_to_stack(fd, Role::Listen, None)
@@ -178,14 +197,45 @@ pub(super) fn listen_by(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let result = call();
     if result == 0 && !process::is_borrowed() && !sandbox::is_entered() {
         listens(fd);
+        let entry = TABLE.load(fd);
+        if entry.state() == State::Listener {
+            session::listener::set_backlog(entry.slot(), backlog);
+        }
     }
     result
 }
 
 /// Accepts a connection by `call`.
-pub(super) fn accept_by(fd: c_int, flags: c_int, call: impl FnOnce() -> c_int) -> c_int {
+pub(super) fn accept_by(
+    fd: c_int,
+    (address, len): (*mut sockaddr, *mut socklen_t),
+    flags: c_int,
+    call: impl Fn() -> c_int,
+) -> c_int {
     let begun = accepting(fd);
-    let accepted = call();
+    let entry = TABLE.load(fd);
+    let accepted = if entry.state() == State::Listener && !process::is_borrowed() {
+        let blocking = !entry.has(Entry::NONBLOCKING);
+        match session::listener::accept(entry.slot(), fd, flags, blocking, &call) {
+            Accepted::Kernel(accepted) => accepted,
+            Accepted::Failed(code) => return errno::fail(code),
+            Accepted::Session(accepted, handle, addresses) => {
+                return session_accepted(
+                    fd,
+                    accepted,
+                    handle,
+                    addresses,
+                    (address, len),
+                    flags,
+                    begun,
+                );
+            }
+        }
+    } else if entry.is_session() {
+        return errno::fail(libc::EINVAL);
+    } else {
+        call()
+    };
     if accepted >= 0 {
         accepted_from(fd, accepted, flags, begun);
     }
@@ -202,6 +252,9 @@ pub(super) fn connect_by(
     let entry = TABLE.load(fd);
     if !entry.is_socket() || sandbox::is_entered() {
         return call();
+    }
+    if let Some(result) = session::control::connect(fd) {
+        return result;
     }
     if entry.has(Entry::CONNECTING) {
         // The program asks again how it goes.
@@ -220,14 +273,36 @@ pub(super) fn connect_by(
         } else {
             Role::Connect
         };
+        let begun = clock::now();
         if let Err(code) = place::bind_to_stack(fd, role, remote) {
             return errno::fail(code);
+        }
+        if TABLE.load(fd).is_session() {
+            return session_connected(fd, remote, begun);
         }
     }
     let begun = clock::now();
     let result = call();
     connected(fd, remote, result, begun);
     result
+}
+
+/// A session stands. A program that does not want to wait is told so later, as it is of a TCP
+/// connection over loopback.
+fn session_connected(fd: c_int, remote: Option<SocketAddr>, begun: u64) -> c_int {
+    let entry = TABLE.load(fd);
+    if let (Some(record), Some(remote)) = (track::record(fd), remote) {
+        if let Some(using) = SESSIONS.enter(entry.slot()) {
+            record.local(using.session().addresses().local);
+        }
+        record.connecting(remote);
+        record.connected(Some(clock::now() - begun));
+    }
+    if entry.has(Entry::NONBLOCKING) {
+        session::control::begin_connecting(entry.slot());
+        return errno::fail(libc::EINPROGRESS);
+    }
+    0
 }
 
 /// Sets an option by `call`: what a fresh socket has accepted is recorded, to be replayed on another
@@ -240,6 +315,9 @@ pub(super) fn setsockopt_by(
     len: socklen_t,
     call: impl FnOnce() -> c_int,
 ) -> c_int {
+    if let Some(result) = session::control::setsockopt(fd, level, name, value, len) {
+        return result;
+    }
     let result = call();
     let entry = TABLE.load(fd);
     if result == 0
@@ -336,13 +414,40 @@ fn accepted_from(listener: c_int, fd: c_int, flags: c_int, begun: u64) {
         .and_then(|name| SocketAddr::try_from(name?).ok());
     track::accepted(listener, fd, flags, remote);
     if begun != 0
-        && let Some(segment) = process::segment()
-        && let Some(series) = segment
-            .existing_socket(listener)
-            .and_then(dmm_nsocket::stats::Socket::series)
+        && let Some(record) = track::existing_record(listener)
     {
-        segment.record_time(series, HistogramKind::Accept, clock::now() - begun);
+        record.took(HistogramKind::Accept, clock::now() - begun);
     }
+}
+
+/// A session was accepted under `fd`.
+fn session_accepted(
+    listener: c_int,
+    fd: c_int,
+    handle: u32,
+    addresses: Addresses,
+    (address, len): (*mut sockaddr, *mut socklen_t),
+    flags: c_int,
+    begun: u64,
+) -> c_int {
+    track::accepted_session(listener, fd, flags, handle, addresses);
+    if begun != 0
+        && let Some(record) = track::existing_record(listener)
+    {
+        record.took(HistogramKind::Accept, clock::now() - begun);
+    }
+    if !address.is_null()
+        && let Some(using) = SESSIONS.enter(handle)
+        && let Err(code) =
+            session::names::give(addresses.remote, using.session().domain(), address, len)
+    {
+        // As the kernel does: the connection is lost.
+        drop(using);
+        // SAFETY: a descriptor that was made just now.
+        unsafe { crate::calls::descriptors::close(fd) };
+        return errno::fail(code);
+    }
+    fd
 }
 
 /// After a connect: the record follows, and one that is under way is remembered with its start.

@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use dmm_nsocket::Reason;
 use dmm_nsocket::fresh::Fresh;
 use dmm_nsocket::options::Recorded;
-use dmm_nsocket::stack::{Note, Refusal, Socket};
+use dmm_nsocket::session::board::Board;
+use dmm_nsocket::stack::{Note, Refusal, Session, Socket};
 use dmm_nsocket::stats::{Counter, Socket as Record};
 use dmm_nsocket::sys::{self, BlockedSignals};
 use dmm_nsocket::table::{Entry, State};
@@ -18,7 +19,9 @@ use syscalls::{Sysno, syscall};
 
 use super::watches;
 use crate::process::{self, FRESH, TABLE};
-use crate::track;
+use crate::session::options::{Options, Refused};
+use crate::session::pool::{Addresses, SESSIONS};
+use crate::{session, track};
 
 /// A fresh socket under one or several descriptors.
 pub(crate) struct Descriptor {
@@ -27,6 +30,8 @@ pub(crate) struct Descriptor {
     fresh: &'static Fresh,
     applied: u16,
     note: Option<Note>,
+    /// Sessions are to be served beside the kernel's connections, or (true) instead of them.
+    serves: Option<bool>,
 }
 
 impl Descriptor {
@@ -37,7 +42,18 @@ impl Descriptor {
             fresh,
             applied: 0,
             note: None,
+            serves: None,
         }
+    }
+
+    /// The listener takes sessions, too; or nothing else.
+    pub(super) fn serves(&mut self, alone: bool) {
+        self.serves = Some(alone);
+    }
+
+    /// Whether that was said.
+    pub(super) const fn is_served(&self) -> bool {
+        self.serves.is_some()
     }
 
     /// What a stack wanted the operator to see.
@@ -53,10 +69,101 @@ impl Descriptor {
     /// The socket is bound to the kernel now, under all its names.
     pub(super) fn on_kernel(&self) {
         for (fd, entry) in self.names() {
-            if TABLE.exchange(fd, entry, entry.on_kernel()) {
+            let placed = match self.serves {
+                Some(alone) => self.as_listener(entry, alone),
+                None => entry.on_kernel(),
+            };
+            if TABLE.exchange(fd, entry, placed) {
                 FRESH.release(self.slot);
             }
         }
+    }
+
+    /// The entry of a socket that is about to listen, and to take sessions: with a rendezvous, if there
+    /// can be one.
+    fn as_listener(&self, entry: Entry, alone: bool) -> Entry {
+        let domain = self.fresh.origin().domain;
+        // The program's backlog is set when the socket listens.
+        match session::listener::listen(self.fd, 1, domain, alone) {
+            Some(handle) => {
+                watches::add_rendezvous(self.fresh, handle);
+                entry.as_listener(handle)
+            }
+            None => {
+                track::count(Counter::RendezvousMissing);
+                entry.on_kernel()
+            }
+        }
+    }
+
+    /// The session takes the socket's place under all its names.
+    fn put_session(&self, session: Session) -> Result<(), Refusal> {
+        let refused = |errno| Refusal::because(Reason::SystemError, errno);
+        let Session {
+            socket,
+            endpoint,
+            local,
+            remote,
+        } = session;
+        let status = rustix::fs::fcntl_getfl(self.fd()).map_err(refused)?;
+        rustix::fs::fcntl_setfl(&socket, status & OFlags::NONBLOCK).map_err(refused)?;
+        let inode = track::inode(socket.as_raw_fd());
+        let addresses = Addresses { local, remote };
+        let domain = self.fresh.origin().domain;
+        let Some(handle) = SESSIONS.keep(endpoint, addresses, domain, inode) else {
+            return Err(Refusal::new(Reason::LimitReached));
+        };
+        let Some(using) = SESSIONS.enter(handle) else {
+            return Err(Refusal::new(Reason::LimitReached));
+        };
+        let options = &using.session().options;
+        self.fresh.with(|details| {
+            for option in details.options.iter() {
+                // Tried before: `fits_session`.
+                let _ = options.replay(domain, option.level, option.name, option.value);
+                track::count(Counter::OptionsReplayed);
+            }
+        });
+        session::timeouts_follow(&using, socket.as_raw_fd());
+        let mut replaced = 0;
+        let signals = BlockedSignals::new();
+        let held = self.fresh.hold(process::pid());
+        let identity = self.fresh.identity();
+        for (name, entry) in self.names() {
+            if track::inode(name) != identity {
+                // Closed out of our sight, and another file by now.
+                track::forget_held(name);
+                continue;
+            }
+            match put_in_place(&socket, name) {
+                Ok(()) => replaced += 1,
+                Err(errno) if replaced == 0 => {
+                    SESSIONS.unname(handle);
+                    return Err(refused(errno));
+                }
+                // One of several names could not be changed: from now on it is another socket.
+                Err(_) => {
+                    track::forget_held(name);
+                    continue;
+                }
+            }
+            if replaced > 1 {
+                SESSIONS.name(handle);
+            }
+            if TABLE.exchange(name, entry, entry.on_session(handle)) {
+                FRESH.release(self.slot);
+            }
+            if let Some(record) = track::record(name) {
+                record.replaced(inode, libc::IPPROTO_TCP);
+            }
+        }
+        drop((held, signals));
+        if replaced == 0 {
+            SESSIONS.unname(handle);
+            return Err(Refusal::new(Reason::SharedDescriptor));
+        }
+        watches::renew_session(self.fresh, handle);
+        Ok(())
     }
 
     /// Calls `f` with the statistics record of every descriptor that names the socket.
@@ -210,6 +317,38 @@ impl Socket for Descriptor {
         self.fresh.with(|details| details.placement = placement);
         watches::renew(self.fresh);
         Ok(())
+    }
+
+    fn board(&self) -> Option<&Board> {
+        session::own_board()
+    }
+
+    fn fits_session(&self) -> Result<(), Refusal> {
+        let unfit = Refusal::new(Reason::UnsupportedOption);
+        let status = rustix::fs::fcntl_getfl(self.fd())
+            .map_err(|errno| Refusal::because(Reason::SystemError, errno))?;
+        if status.intersects(FASYNC) {
+            return Err(unfit);
+        }
+        let domain = self.fresh.origin().domain;
+        let options = Options::new();
+        self.fresh
+            .with(|details| {
+                if details.shut != 0 {
+                    return Err(unfit);
+                }
+                details.options.iter().try_for_each(|option| {
+                    match options.replay(domain, option.level, option.name, option.value) {
+                        Err(Refused::Unsupported(_)) => Err(unfit),
+                        Ok(()) | Err(Refused::Errno(_)) => Ok(()),
+                    }
+                })
+            })
+            .unwrap_or(Err(Refusal::new(Reason::UnreplayableOption)))
+    }
+
+    fn carry(&mut self, session: Session) -> Result<(), Refusal> {
+        self.put_session(session)
     }
 
     fn applied(&mut self, options: u16) {

@@ -12,6 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use syscalls::{Sysno, syscall};
 
 use crate::process::TABLE;
+use crate::session;
 
 const NONE: Watch = Watch {
     fd: -1,
@@ -56,6 +57,42 @@ pub(super) fn renew(fresh: &Fresh) {
                 &raw mut event
             )
         };
+    });
+}
+
+/// Registers the session that has taken the socket's place wherever that was.
+pub(super) fn renew_session(fresh: &Fresh, handle: u32) {
+    each(fresh, |epoll, watch| {
+        let event = libc::epoll_event {
+            events: watch.events,
+            u64: watch.data,
+        };
+        let before = crate::errno::last();
+        session::epoll::control(
+            epoll,
+            libc::EPOLL_CTL_ADD,
+            watch.fd,
+            &raw const event,
+            handle,
+        );
+        crate::errno::set(before);
+    });
+}
+
+/// Registers the rendezvous of a socket that is about to listen wherever the socket is.
+pub(super) fn add_rendezvous(fresh: &Fresh, handle: u32) {
+    each(fresh, |epoll, watch| {
+        let event = libc::epoll_event {
+            events: watch.events,
+            u64: watch.data,
+        };
+        session::listener::control(
+            epoll,
+            libc::EPOLL_CTL_ADD,
+            watch.fd,
+            &raw const event,
+            handle,
+        );
     });
 }
 

@@ -18,7 +18,6 @@
 )]
 
 mod chart;
-mod idle;
 mod report;
 mod workload;
 
@@ -27,11 +26,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use dmm_benches::idle;
+use dmm_benches::place::Place;
 use dmm_tests::setting::EVERYTHING_TO_SECOND;
 use dmm_tests::{Need, Setting};
 
 use report::{Report, Side};
-use workload::{Place, Workload};
+use workload::Workload;
 
 /// Compares unmodified programs with and without DMM.
 #[derive(Debug, Parser)]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use dmm_benches::figures::{SignificantFigures, median};
 use serde_json::json;
 
-use crate::workload::{Better, Measured, SignificantFigures};
+use crate::workload::{Better, Measured};
 
 /// With or without DMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,18 +164,6 @@ impl Series {
     }
 }
 
-/// The median; NaN of nothing.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,13 +175,6 @@ mod tests {
             better,
             value,
         }]
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
     }
 
     #[test]

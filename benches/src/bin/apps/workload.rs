@@ -1,11 +1,12 @@
 //! The workloads: a server, a client, and the numbers that the client prints.
 
 use std::fmt;
-use std::time::Duration;
 
-use dmm_tests::net::{free_port, wait_for_listener};
-use dmm_tests::{Need, Program, Running, Setting};
-use serde_json::Value;
+use dmm_benches::clients;
+use dmm_benches::figures::SignificantFigures;
+use dmm_benches::place::{Place, serve};
+use dmm_tests::net::free_port;
+use dmm_tests::{Need, Setting};
 
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -18,14 +19,6 @@ pub(crate) enum Workload {
     Iperf3,
     /// sockperf ping-pong over TCP, 64 bytes.
     Sockperf,
-}
-
-/// Where and how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) server_core: usize,
-    pub(crate) client_core: usize,
-    pub(crate) seconds: u64,
 }
 
 /// One number of one run.
@@ -77,7 +70,8 @@ impl Workload {
 fn redis(setting: &Setting, place: Place) -> Vec<Measured> {
     let port = free_port();
     let _server = serve(
-        server(setting, place, "redis-server")
+        place
+            .server(setting, "redis-server")
             .words(&format!(
                 "--port {port} --bind 127.0.0.1 --save  --appendonly no --dir"
             ))
@@ -86,17 +80,13 @@ fn redis(setting: &Setting, place: Place) -> Vec<Measured> {
     );
     // About a second for each of the two commands on a machine of 2020.
     let requests = place.seconds * 50_000;
-    let report = client(setting, place, "redis-benchmark")
+    let report = place
+        .client(setting, "redis-benchmark")
         .words(&format!(
             "-h 127.0.0.1 -p {port} -c 50 -n {requests} -d 64 -t set,get --csv"
         ))
         .output();
-    let rate = |command: &str| {
-        let line = report
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("\"{command}\",\"")));
-        number(line.and_then(|line| line.split('"').next()), &report)
-    };
+    let rate = |command| clients::redis_rate(&report, command);
     vec![
         Measured::rate("redis SET, 50 connections", "requests/s", rate("SET")),
         Measured::rate("redis GET, 50 connections", "requests/s", rate("GET")),
@@ -115,85 +105,57 @@ fn nginx(setting: &Setting, place: Place) -> Vec<Measured> {
              scgi_temp_path {dir}/t5; server {{ listen 127.0.0.1:{port}; root {dir}; }} }}"
     );
     let config = setting.scratch().file("nginx.conf", config);
-    let _server = serve(server(setting, place, "nginx").arg("-c").arg(config), port);
-    let report = client(setting, place, "wrk")
+    let _server = serve(place.server(setting, "nginx").arg("-c").arg(config), port);
+    let report = place
+        .client(setting, "wrk")
         .words(&format!(
             "-t1 -c50 -d{}s http://127.0.0.1:{port}/page",
             place.seconds
         ))
         .output();
-    let rate = report
-        .lines()
-        .find_map(|line| line.strip_prefix("Requests/sec:"));
     vec![Measured::rate(
         "nginx 1 KiB, 50 connections",
         "requests/s",
-        number(rate, &report),
+        clients::wrk_rate(&report),
     )]
 }
 
 fn iperf3(setting: &Setting, place: Place) -> Vec<Measured> {
     let port = free_port();
     let _server = serve(
-        server(setting, place, "iperf3").words(&format!("-s -1 -B 127.0.0.1 -p {port}")),
+        place
+            .server(setting, "iperf3")
+            .words(&format!("-s -1 -B 127.0.0.1 -p {port}")),
         port,
     );
-    let report = client(setting, place, "iperf3")
+    let report = place
+        .client(setting, "iperf3")
         .words(&format!("-c 127.0.0.1 -p {port} -t {} -J", place.seconds))
         .output();
-    let json: Value = serde_json::from_str(&report).unwrap_or_default();
-    let rate = json["end"]["sum_received"]["bits_per_second"].as_f64();
-    let rate = rate.unwrap_or_else(|| panic!("no result of iperf3:\n{report}"));
+    let rate = clients::iperf3_received(&report).bits_per_second;
     vec![Measured::rate("iperf3, one stream", "Gbit/s", rate / 1e9)]
 }
 
 fn sockperf(setting: &Setting, place: Place) -> Vec<Measured> {
     let port = free_port();
     let _server = serve(
-        server(setting, place, "sockperf").words(&format!("server --tcp -i 127.0.0.1 -p {port}")),
+        place
+            .server(setting, "sockperf")
+            .words(&format!("server --tcp -i 127.0.0.1 -p {port}")),
         port,
     );
-    let report = client(setting, place, "sockperf")
+    let report = place
+        .client(setting, "sockperf")
         .words(&format!(
             "ping-pong --tcp -i 127.0.0.1 -p {port} -m 64 --full-rtt"
         ))
         .words(&format!("-t {}", place.seconds))
         .output();
-    let percentile = |which: &str| {
-        let line = report
-            .lines()
-            .find(|line| line.contains(&format!("percentile {which}")));
-        number(line.and_then(|line| line.rsplit('=').next()), &report)
-    };
+    let percentile = |which| clients::sockperf_percentile(&report, which);
     vec![
         Measured::time("sockperf round trip, median", "us", percentile("50.000")),
         Measured::time("sockperf round trip, p99", "us", percentile("99.000")),
     ]
-}
-
-fn server(setting: &Setting, place: Place, name: &str) -> Program {
-    pinned(setting, place.server_core, name)
-}
-
-fn client(setting: &Setting, place: Place, name: &str) -> Program {
-    pinned(setting, place.client_core, name).limit(Duration::from_secs(60 + 10 * place.seconds))
-}
-
-fn pinned(setting: &Setting, core: usize, name: &str) -> Program {
-    setting
-        .program("taskset")
-        .words(&format!("-c {core} {name}"))
-}
-
-fn serve(program: Program, port: u16) -> Running {
-    let server = program.start();
-    wait_for_listener(port);
-    server
-}
-
-fn number(text: Option<&str>, report: &str) -> f64 {
-    text.and_then(|text| text.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no result in what the client printed:\n{report}"))
 }
 
 impl Measured {
@@ -236,16 +198,5 @@ impl fmt::Display for Workload {
             Self::Iperf3 => "iperf3",
             Self::Sockperf => "sockperf",
         })
-    }
-}
-
-/// A number with four significant figures.
-pub(crate) struct SignificantFigures(pub(crate) f64);
-
-impl fmt::Display for SignificantFigures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.abs().max(f64::MIN_POSITIVE).log10().floor();
-        let decimals = (3.0 - digits).clamp(0.0, 6.0) as usize;
-        write!(f, "{:.decimals$}", self.0)
     }
 }

@@ -126,6 +126,10 @@ impl<const N: usize> Prepared<'_, N> {
     pub fn offered(&mut self) {
         if self.pool.descriptors.load(Relaxed) > N as u32 {
             self.file = None;
+        } else if self.generation == Generation::FIRST
+            && let Some(counted) = &mut self.file
+        {
+            counted.file = counted.file.take().map(crate::sys::out_of_the_way);
         }
     }
 

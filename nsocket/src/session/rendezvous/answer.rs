@@ -4,7 +4,7 @@
 //!   0  magic "DMMA"
 //!   4  version, zero (3 bytes)
 //!   8  attachments, a bit each
-//!  12  index of the session in the ready set, slot on the waiter page
+//!  12  number of the accepting side's board
 //!  20  zero
 //! ```
 //!
@@ -30,10 +30,8 @@ const VERSION: u8 = 1;
 pub struct Answer {
     /// Which descriptors come along.
     pub attachments: Attachments,
-    /// Which bit to set in the ready set of the accepting side.
-    pub ready_index: u32,
-    /// Which slot of the waiter page to look at.
-    pub waiter_slot: u32,
+    /// The number of the accepting side's [board](crate::session::board), whose files come along.
+    pub board: u64,
 }
 
 /// Why there is no answer.
@@ -69,8 +67,7 @@ impl Answer {
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4] = VERSION;
         bytes[8..12].copy_from_slice(&self.attachments.bits().to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.ready_index.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.waiter_slot.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.board.to_le_bytes());
         bytes
     }
 
@@ -87,8 +84,7 @@ impl Answer {
         };
         let answer = Self {
             attachments: Attachments::from_bits(word(8)).ok_or(malformed)?,
-            ready_index: word(12),
-            waiter_slot: word(16),
+            board: u64::from(word(12)) | u64::from(word(16)) << 32,
         };
         if answer.encode() == *bytes {
             Ok(answer)
@@ -158,8 +154,7 @@ mod tests {
                 waiter_page: false,
                 ready_set: true,
             },
-            ready_index: 5,
-            waiter_slot: 6,
+            board: 6 << 32 | 5,
         }
     }
 

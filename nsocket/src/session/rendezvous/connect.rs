@@ -88,7 +88,7 @@ impl Dialed {
         let address = name.address().map_err(failed("address"))?;
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,
-            SocketType::STREAM,
+            SocketType::SEQPACKET,
             SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
             None,
         )

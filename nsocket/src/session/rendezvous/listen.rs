@@ -12,6 +12,7 @@ use super::name::Name;
 use super::offer::{Attached, OFFER_BYTES, Offer, OfferError};
 use super::peer::Credentials;
 use super::route;
+use crate::sys;
 
 /// Ports below are root's, on a host with the default `net.ipv4.ip_unprivileged_port_start`.
 const FIRST_FREE_PORT: u16 = 1024;
@@ -124,7 +125,7 @@ impl Rendezvous {
         let address = name.address().map_err(failed("address"))?;
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,
-            SocketType::STREAM,
+            SocketType::SEQPACKET,
             SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
             None,
         )
@@ -135,7 +136,7 @@ impl Rendezvous {
         })?;
         rustix::net::listen(&socket, backlog).map_err(failed("listen"))?;
         Ok(Self {
-            socket,
+            socket: sys::out_of_the_way(socket),
             aside: Aside::new(),
         })
     }

@@ -8,8 +8,8 @@
 //!   8  generation of the segment
 //!  12  attachments, a bit each
 //!  16  address of the connecting side, address that it has connected to (28 bytes each)
-//!  72  index of the session in the ready set, slot on the waiter page
-//!  80  zero
+//!  72  number of the connecting side's board, or 0
+//!  80  numbers of two boards that it knows at that listener, or 0
 //! ```
 //!
 //! Numbers are little-endian, ports and addresses in network order. The length is fixed: a longer
@@ -46,10 +46,12 @@ pub struct Offer {
     pub from: SocketAddr,
     /// What getsockname(2) shall say at the accepting side.
     pub to: SocketAddr,
-    /// Which bit to set in the ready set of the connecting side.
-    pub ready_index: u32,
-    /// Which slot of the waiter page to look at.
-    pub waiter_slot: u32,
+    /// The number of the connecting side's [board](crate::session::board), whose files come along; 0
+    /// if it has none.
+    pub board: u64,
+    /// Boards of the listener's processes that the connecting side knows already, by their numbers:
+    /// whoever accepts need not send such a one again. 0 for none.
+    pub known: [u64; 2],
 }
 
 /// Which descriptors come with an offer (after the segment) or an answer, in this order.
@@ -155,8 +157,9 @@ impl Offer {
         bytes[12..16].copy_from_slice(&self.attachments.bits().to_le_bytes());
         bytes[16..44].copy_from_slice(&encode_address(self.from));
         bytes[44..72].copy_from_slice(&encode_address(self.to));
-        bytes[72..76].copy_from_slice(&self.ready_index.to_le_bytes());
-        bytes[76..80].copy_from_slice(&self.waiter_slot.to_le_bytes());
+        bytes[72..80].copy_from_slice(&self.board.to_le_bytes());
+        bytes[80..88].copy_from_slice(&self.known[0].to_le_bytes());
+        bytes[88..96].copy_from_slice(&self.known[1].to_le_bytes());
         bytes
     }
 
@@ -176,9 +179,6 @@ impl Offer {
         if bytes[4] != VERSION {
             return Err(OfferError::Version { found: bytes[4] });
         }
-        if bytes[80..] != [0; OFFER_BYTES - 80] {
-            return Err(field("reserved part")());
-        }
         let protocol = bytes[5];
         if i32::from(protocol) != libc::IPPROTO_TCP {
             return Err(field("protocol")());
@@ -196,14 +196,18 @@ impl Offer {
                 .ok_or_else(field("attachments"))?,
             from,
             to,
-            ready_index: word(bytes, 72),
-            waiter_slot: word(bytes, 76),
+            board: long(bytes, 72),
+            known: [long(bytes, 80), long(bytes, 88)],
         })
     }
 }
 
 fn word(bytes: &[u8; OFFER_BYTES], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn long(bytes: &[u8; OFFER_BYTES], at: usize) -> u64 {
+    u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32
 }
 
 /// Family (4 or 6), zero, port, address (16), scope (4), zero (4).
@@ -262,8 +266,8 @@ mod tests {
             },
             from: "[fe80::1%7]:40000".parse().unwrap(),
             to: "[::1]:6379".parse().unwrap(),
-            ready_index: 77,
-            waiter_slot: 3,
+            board: 77,
+            known: [3, 1 << 63],
         }
     }
 
@@ -298,7 +302,6 @@ mod tests {
         assert_eq!(changed(13, 1), field("attachments"));
         assert_eq!(changed(16, 5), field("source address"));
         assert_eq!(changed(44, 4), field("destination address"));
-        assert_eq!(changed(95, 1), field("reserved part"));
         let mut bytes = good;
         bytes[18..20].fill(0);
         assert_eq!(Offer::decode(&bytes), field("pair of addresses"));

@@ -6,6 +6,7 @@ use crate::sync::Ordering::{Acquire, Relaxed, Release};
 
 #[cfg(not(loom))]
 use super::Span;
+use super::stamp;
 use super::window::Window;
 use super::{ConsumerWords, Corrupt, PUBLISH_EVERY, Ring};
 
@@ -216,6 +217,7 @@ impl<'a> Consumer<'a> {
         let view = self.view(head, window)?;
         self.own.head.store(head, Relaxed);
         self.own.window.store(window, Relaxed);
+        stamp::looking(self.own, self.ring.words);
         Ok(view)
     }
 
@@ -232,6 +234,7 @@ impl<'a> Consumer<'a> {
     /// The private word first: see "Death of a holder".
     #[inline]
     fn publish(&self, tail: u64) {
+        stamp::reading(self.own, self.ring.words, tail);
         self.own.tail.store(tail, Release);
         self.ring.words.consumed.tail.store(tail, Release);
     }

@@ -6,6 +6,7 @@
 //! | `window` | which part of the memory is in use, and how that part grows |
 //! | `memory` | the bytes: raw copies, and nothing else |
 //! | `producer`, `consumer` | the two ends |
+//! | `stamp` | how long bytes lie in the ring, sampled |
 //! | `exclusive` | an end together with its [lock](super::lock) |
 //!
 //! `head` (bytes ever written) and `tail` (bytes ever read) count up and never wrap in practice. Each
@@ -44,6 +45,7 @@ mod exclusive;
 #[cfg_attr(loom, path = "memory/tracked.rs")]
 mod memory;
 mod producer;
+mod stamp;
 mod window;
 mod words;
 

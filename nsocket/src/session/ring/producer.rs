@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 
+use super::stamp;
 use super::window::Window;
 use super::{Corrupt, PUBLISH_EVERY, ProducerWords, Ring};
 #[cfg(not(loom))]
@@ -335,6 +336,7 @@ impl<'a> Producer<'a> {
     #[inline]
     fn publish(&self, head: u64) {
         self.own.head.store(head, Release);
+        stamp::publishing(self.own, self.ring.words, head);
         self.ring.words.published.head.store(head, Release);
     }
 

@@ -24,6 +24,9 @@ pub(super) struct Published {
     /// A [`Window`](super::window::Window); valid for all unread bytes up to a head that was loaded
     /// before.
     pub(super) window: AtomicU64,
+    /// See `stamp`: a head, and when it was published.
+    pub(super) stamped: AtomicU64,
+    pub(super) stamp_time: AtomicU64,
 }
 
 /// Written by the consumer.
@@ -57,6 +60,8 @@ pub struct ProducerWords {
     /// The head when the window was changed last. Until the tail gets there, only memory that was in
     /// no window before may be written.
     pub(super) base: AtomicU64,
+    /// Publications until the next one that is stamped.
+    pub(super) unstamped: AtomicU64,
 }
 
 /// What the processes that share the consuming end keep there: 128 bytes. See [`ProducerWords`].
@@ -68,6 +73,10 @@ pub struct ConsumerWords {
     /// The head when it was last looked at, and the window as it was then.
     pub(super) head: AtomicU64,
     pub(super) window: AtomicU64,
+    /// The stamped head as it was then.
+    pub(super) stamped: AtomicU64,
+    /// How long the last stamped byte that was read has waited, in nanoseconds, until that is taken.
+    pub(super) waited: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -111,6 +120,46 @@ impl RingWords {
         if asked <= tail || at < asked {
             self.wanted.at.store(at, Ordering::Relaxed);
         }
+    }
+}
+
+impl ProducerWords {
+    /// Takes over what is said elsewhere, but for the lock. By who holds the lock there.
+    pub fn copy_from(&self, other: &Self) {
+        for (to, from) in [
+            (&self.head, &other.head),
+            (&self.tail, &other.tail),
+            (&self.window, &other.window),
+            (&self.base, &other.base),
+            (&self.unstamped, &other.unstamped),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// How many bytes have ever been written.
+    pub fn position(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+}
+
+impl ConsumerWords {
+    /// Takes over what is said elsewhere, but for the lock. By who holds the lock there.
+    pub fn copy_from(&self, other: &Self) {
+        for (to, from) in [
+            (&self.tail, &other.tail),
+            (&self.head, &other.head),
+            (&self.window, &other.window),
+            (&self.stamped, &other.stamped),
+            (&self.waited, &other.waited),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// How many bytes have ever been read.
+    pub fn position(&self) -> u64 {
+        self.tail.load(Ordering::Relaxed)
     }
 }
 

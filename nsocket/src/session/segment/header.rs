@@ -99,7 +99,9 @@ struct Session {
 #[repr(C, align(128))]
 struct Own {
     status: Status,
+    core: AtomicU32,
     interest: AtomicU64,
+    board: AtomicU64,
 }
 
 /// Memory for words that others define: types made of atomics, all zero at the start of a session.
@@ -124,6 +126,25 @@ impl Header {
         match side {
             Side::Connecting => &self.connecting.interest,
             Side::Accepting => &self.accepting.interest,
+        }
+    }
+
+    /// The name of the board (see [`board`](crate::session::board)) that the places in that end's
+    /// interest are on; 0 if it has none.
+    #[inline]
+    pub const fn board(&self, side: Side) -> &AtomicU64 {
+        match side {
+            Side::Connecting => &self.connecting.board,
+            Side::Accepting => &self.accepting.board,
+        }
+    }
+
+    /// The core that the end was used on last, plus one; 0 if it has not told.
+    #[inline]
+    pub const fn core(&self, side: Side) -> &AtomicU32 {
+        match side {
+            Side::Connecting => &self.connecting.core,
+            Side::Accepting => &self.accepting.core,
         }
     }
 
@@ -266,7 +287,9 @@ impl Header {
             word.store(0, Ordering::Relaxed);
         }
         for own in [&self.connecting, &self.accepting] {
+            own.core.store(0, Ordering::Relaxed);
             own.interest.store(0, Ordering::Relaxed);
+            own.board.store(0, Ordering::Relaxed);
         }
         self.session.shared.store(0, Ordering::Relaxed);
         self.set_generation(generation);

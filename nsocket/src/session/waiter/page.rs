@@ -102,6 +102,7 @@ impl WaiterPage {
         let map = Map::new(&file, ProtFlags::READ | ProtFlags::WRITE)?;
         map.populate(Advice::LinuxPopulateWrite)?;
         rustix::fs::fcntl_add_seals(&file, SEALS).map_err(failed("F_ADD_SEALS"))?;
+        let file = crate::sys::out_of_the_way(file);
         Ok(Self { map, file })
     }
 

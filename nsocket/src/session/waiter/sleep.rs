@@ -63,6 +63,14 @@ impl SleepWord {
         if ready() { None } else { Some(asleep) }
     }
 
+    /// Ends a sleep whose [`Asleep`] was forgotten on purpose: by whoever makes a call in between that
+    /// unwinds through him when the thread is cancelled (pthread_cancel(3)), and so may keep nothing
+    /// that has to be dropped.
+    #[inline]
+    pub fn rise(&self) {
+        drop(Asleep { word: self });
+    }
+
     /// How many sleep, or are about to.
     pub fn sleepers(&self) -> u32 {
         (self.0.load(Ordering::Relaxed) & SLEEPERS) as u32

@@ -166,6 +166,19 @@ stack = [\"second\", \"kernel\"]
         needs: Needs::Editor,
     },
     Policy {
+        name: "local",
+        text: "\
+[stack.local]
+
+[default]
+stack = [\"local\", \"kernel\"]
+",
+        mask: LOCAL,
+        except: LOCAL_EXCEPT,
+        edges: false,
+        needs: Needs::Nothing,
+    },
+    Policy {
         name: "netns",
         text: "\
 [stack.other]
@@ -194,6 +207,12 @@ const TUNED: &[(c_int, c_int)] = &[
     // It is cut to half of the receive buffer.
     (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
 ];
+
+/// What a session answers by nature differently from TCP.
+const LOCAL: &[(c_int, c_int)] = &[];
+
+/// What cannot be compared with TCP.
+const LOCAL_EXCEPT: &[&str] = &[];
 
 /// A socket that a fork has shared cannot be moved, and the kernel instance carries it; its peers,
 /// which can, would be in the other namespace.

@@ -7,7 +7,7 @@ const ENOUGH: f64 = 0.9;
 const WINDOW: Duration = Duration::from_millis(400);
 
 /// Waits until the cores were mostly idle for a moment, at most `patience`; the idle share seen last.
-pub(crate) fn wait(patience: Duration) -> f64 {
+pub fn wait(patience: Duration) -> f64 {
     let deadline = Instant::now() + patience;
     loop {
         let before = ticks();
