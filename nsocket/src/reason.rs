@@ -64,7 +64,7 @@ reasons! {
     /// Nobody at the other end speaks this stack (for `local`: no listener on this host).
     PeerNotHere = 4, "peer-not-here",
         "the peer cannot be reached over this stack",
-        "run the peer under DMM too, or leave it to the next stack";
+        "run the peer under DMM too, with this stack in the list of its rule: dmm run -- PROGRAM";
     /// The program set an option before the socket was bound, and the stack cannot honour it.
     UnsupportedOption = 5, "unsupported-option",
         "the program uses a socket option that this stack does not have",
@@ -140,11 +140,11 @@ reasons! {
     /// The rendezvous is another user's than the port.
     WrongOwner = 23, "wrong-owner",
         "somebody else than the port's owner stands at the rendezvous",
-        "find out who: ss -xlp | grep dmm/1/tcp";
+        "find out who: sudo ss -xlp | grep dmm/1/tcp; perhaps a program that changes its user between socket and listen";
     /// The listener has as many sessions waiting as it wants.
     BacklogFull = 24, "backlog-full",
         "as many sessions as the listener wants wait to be accepted",
-        "a larger backlog in the listening program, or more workers";
+        "give the listening program a larger backlog or more workers, as for TCP (ListenOverflows)";
 }
 
 impl fmt::Display for Reason {

@@ -60,6 +60,8 @@ impl Entry {
     pub const DISGUISED: u8 = 1 << 3;
     /// Flag of an epoll instance: sessions are, or were, registered in it.
     pub const SESSIONS: u8 = 1 << 4;
+    /// Flag of an epoll instance: others with sessions are, or were, registered in it.
+    pub const NESTS: u8 = 1 << 5;
 
     const FLAGS: u64 = 0xff << 8;
 

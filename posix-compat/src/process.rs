@@ -275,6 +275,9 @@ fn argv0(buffer: &mut [u8]) -> &[u8] {
 
 /// An orderly end of the program.
 pub(crate) fn finish() {
+    if !is_borrowed() {
+        crate::session::fork::leaving();
+    }
     if !is_borrowed()
         && !sandbox::is_entered()
         && let Some(segment) = existing_segment()

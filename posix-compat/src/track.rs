@@ -192,7 +192,7 @@ fn let_go(old: Entry) {
     match old.state() {
         State::Session => SESSIONS.unname(old.slot()),
         State::Listener => session::listener::unname(old.slot()),
-        State::Epoll if old.has(Entry::SESSIONS) => epoll_closed(old),
+        State::Epoll if old.has(Entry::SESSIONS) || session::nested::are_any() => epoll_closed(old),
         _ if holds_slot(old) => FRESH.release(old.slot()),
         _ => {}
     }
@@ -206,6 +206,7 @@ fn epoll_closed(old: Entry) {
         .any(|(_, entry)| entry.state() == State::Epoll && entry.slot() == old.slot());
     if !others {
         session::epoll::closed(old);
+        session::nested::closed(old.slot());
     }
 }
 

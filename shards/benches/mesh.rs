@@ -47,7 +47,7 @@ fn one_way() -> String {
             let mut sent = 0;
             while sent < MESSAGES {
                 match try_send(1, || {
-                    RECEIVED.with(|received| received.set(received.get() + 1))
+                    RECEIVED.with(|received| received.set(received.get() + 1));
                 }) {
                     Ok(()) => sent += 1,
                     Err(TrySendError::Full(_)) => yield_now().await,

@@ -137,7 +137,10 @@ impl File {
             })
         };
         let (result, (_, buffer)) = written.await;
-        (result.map(|count| count as usize).map_err(Into::into), buffer)
+        (
+            result.map(|count| count as usize).map_err(Into::into),
+            buffer,
+        )
     }
 
     /// Writes all of `buffer` at `offset`.
@@ -181,7 +184,13 @@ impl File {
     async fn sync(&self, data_only: bool) -> io::Result<()> {
         let file = Arc::clone(&self.file);
         if !self.by_ring() {
-            let sync = move || if data_only { file.sync_data() } else { file.sync_all() };
+            let sync = move || {
+                if data_only {
+                    file.sync_data()
+                } else {
+                    file.sync_all()
+                }
+            };
             return offload(sync).await;
         }
         // SAFETY: the request points at nothing, and the payload keeps the file open.

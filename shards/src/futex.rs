@@ -26,7 +26,9 @@ pub async fn futex_wait(word: &Arc<AtomicU32>, expected: u32) -> io::Result<()> 
     let local = current();
     let features = local.reactor().features();
     if features.driver() != DriverKind::IoUring || !features.has(Feature::FutexWait) {
-        let why = features.why_not(Feature::FutexWait).or(features.why_not(Feature::IoUring));
+        let why = features
+            .why_not(Feature::FutexWait)
+            .or_else(|| features.why_not(Feature::IoUring));
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!("no futex wait: {}", why.unwrap_or("not this driver")),

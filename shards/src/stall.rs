@@ -30,7 +30,11 @@ pub struct Stall {
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {} has not come back for {:?}", self.shard, self.lasts)?;
+        write!(
+            f,
+            "shard {} has not come back for {:?}",
+            self.shard, self.lasts
+        )?;
         for frame in &self.frames {
             write!(f, "\n  at {frame}")?;
         }
@@ -144,7 +148,9 @@ fn look_at(thread: u32) -> Vec<String> {
         if TRACE.done.load(Ordering::Acquire) {
             let count = TRACE.count.load(Ordering::Relaxed);
             let frames = TRACE.frames[..count].iter();
-            return frames.flat_map(|ip| names(ip.load(Ordering::Relaxed))).collect();
+            return frames
+                .flat_map(|ip| names(ip.load(Ordering::Relaxed)))
+                .collect();
         }
     }
     TRACE.asked.store(0, Ordering::Relaxed);
@@ -154,7 +160,9 @@ fn look_at(thread: u32) -> Vec<String> {
 fn names(ip: usize) -> Vec<String> {
     let mut names = Vec::new();
     backtrace::resolve(ip as *mut _, |symbol| {
-        let name = symbol.name().map_or_else(|| format!("{ip:#x}"), |name| format!("{name:#}"));
+        let name = symbol
+            .name()
+            .map_or_else(|| format!("{ip:#x}"), |name| format!("{name:#}"));
         let place = symbol.filename().zip(symbol.lineno());
         names.push(match place {
             Some((file, line)) => format!("{name} ({}:{line})", file.display()),

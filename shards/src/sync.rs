@@ -11,7 +11,4 @@ pub(crate) use std::sync::{
 };
 
 #[cfg(loom)]
-pub(crate) use loom::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicPtr, Ordering},
-};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering};

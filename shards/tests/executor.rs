@@ -98,7 +98,7 @@ fn a_panic_ends_its_task_and_comes_up_in_who_joins() {
     let (caught, panics) = run(async {
         let joined = spawn(async {
             let task = spawn(async { panic!("of a task") });
-            task.await
+            task.await;
         });
         yield_now().await;
         yield_now().await;
@@ -280,7 +280,7 @@ fn what_latency_matters_for_does_not_wait_for_a_crowd() {
         let crowd = TaskQueue::new("crowd", 1000, Latency::DoesNotMatter).unwrap();
         let urgent =
             TaskQueue::new("urgent", 1000, Latency::Matters(Duration::from_millis(1))).unwrap();
-        for _ in 0..200 {
+        for _ in 0..3000 {
             drop(spawn_into(crowd, async {
                 loop {
                     busy(Duration::from_micros(100));
@@ -290,7 +290,7 @@ fn what_latency_matters_for_does_not_wait_for_a_crowd() {
         }
         let worst = spawn_into(urgent, async {
             let mut worst = Duration::ZERO;
-            for _ in 0..20 {
+            for _ in 0..10 {
                 let due = Instant::now() + Duration::from_millis(3);
                 dmm_shards::sleep_until(due).await;
                 worst = worst.max(due.elapsed());
@@ -298,8 +298,8 @@ fn what_latency_matters_for_does_not_wait_for_a_crowd() {
             worst
         })
         .await;
-        // A round of the crowd takes 20 ms.
-        assert!(worst < Duration::from_millis(10), "{worst:?}");
+        // A round of the crowd takes 300 ms; the rest is for a machine that has other things to do.
+        assert!(worst < Duration::from_millis(150), "{worst:?}");
     });
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dmm_shards::{
-    Builder, DriverChoice, Idle, Sharded, Shards, StartError, TrySendError, call, count, index,
-    run_on, send, sleep, spawn, try_send, yield_now,
+    Builder, CallError, DriverChoice, Idle, Sharded, Shards, StartError, TrySendError, call, count,
+    index, run_on, send, sleep, spawn, stats, try_send, yield_now,
 };
 
 /// Shards that share cores where there are few: what is tested is the protocol.
@@ -71,9 +71,11 @@ fn a_full_ring_makes_senders_wait_and_loses_nothing() {
                 for n in 0..MESSAGES {
                     let received = Arc::clone(&received);
                     if n % 2 == 0 {
-                        send(to, move || drop(received.fetch_add(1, Ordering::Relaxed)))
-                            .await
-                            .unwrap();
+                        send(to, move || {
+                            received.fetch_add(1, Ordering::Relaxed);
+                        })
+                        .await
+                        .unwrap();
                     } else {
                         let answer =
                             run_on(to, move || received.fetch_add(1, Ordering::Relaxed)).await;
@@ -108,14 +110,20 @@ fn many_calls_at_once_are_answered() {
 #[test]
 fn try_send_gives_back_what_finds_no_room() {
     shards()
-        .mesh_capacity(2)
+        // One is held by the message that runs.
+        .mesh_capacity(3)
         .run(|shard| async move {
             if shard != 0 {
                 return;
             }
             // Shard 1 is kept busy, so that it takes nothing.
             let (hold, held) = std::sync::mpsc::channel::<()>();
-            send(1, move || drop(held.recv())).await.unwrap();
+            send(1, move || {
+                // Until the other end is dropped.
+                let _ = held.recv();
+            })
+            .await
+            .unwrap();
             sleep(Duration::from_millis(20)).await;
             assert!(try_send(1, || ()).is_ok());
             assert!(try_send(1, || ()).is_ok());
@@ -180,7 +188,7 @@ fn a_service_has_a_value_a_shard() {
             for to in [0, 2, 2] {
                 counters
                     .on(to, |counter| async move {
-                        counter.hits.set(counter.hits.get() + 1)
+                        counter.hits.set(counter.hits.get() + 1);
                     })
                     .await
                     .unwrap();
@@ -259,4 +267,26 @@ fn impossible_settings_are_refused() {
     ] {
         assert!(matches!(start(builder), StartError::Setting(_)));
     }
+}
+
+#[test]
+fn a_panic_over_there_is_an_error_here_and_ends_nobody_else() {
+    on_both_drivers(|builder| {
+        builder
+            .run(|shard| async move {
+                if shard != 0 {
+                    return;
+                }
+                let unanswered = Err(CallError::Unanswered { shard: 1 });
+                let called = call(1, || async { panic!("in a call") }).await;
+                assert_eq!(called, unanswered);
+                let called = run_on(1, || panic!("in a message")).await;
+                assert_eq!(called, unanswered);
+                send(1, || panic!("in a message without an answer"))
+                    .await
+                    .unwrap();
+                assert_eq!(run_on(1, || stats().panics).await, Ok(3));
+            })
+            .unwrap();
+    });
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use dmm_shards::fs::File;
 use dmm_shards::net::UnixStream;
 use dmm_shards::{
-    Builder, Drain, DriverChoice, DriverKind, Feature, Stall, features, futex_wait, offload, signal, sleep,
-    spawn, stats, timeout, yield_now,
+    Builder, Drain, DriverChoice, DriverKind, Feature, Stall, features, futex_wait, offload,
+    signal, sleep, spawn, stats, timeout, yield_now,
 };
 
 fn on_both_drivers<F: Future<Output = ()> + 'static>(test: impl Fn() -> F) {
@@ -61,7 +61,10 @@ fn what_blocks_goes_to_other_threads() {
             assert_eq!(n, expected);
             assert_ne!(thread, here);
         }
-        assert!(began.elapsed() < Duration::from_millis(500), "one after the other");
+        assert!(
+            began.elapsed() < Duration::from_millis(500),
+            "one after the other"
+        );
         // Dropped, the work goes on, and its result is lost.
         drop(offload(|| std::thread::sleep(Duration::from_millis(1))));
         let task = spawn(async { offload(|| -> u8 { panic!("over there") }).await });
@@ -82,7 +85,10 @@ fn signals_are_waited_for() {
         for _ in 0..3 {
             let process = rustix::process::getpid();
             rustix::process::kill_process(process, rustix::process::Signal::USR2).unwrap();
-            timeout(Duration::from_secs(5), signals.recv()).await.unwrap().unwrap();
+            timeout(Duration::from_secs(5), signals.recv())
+                .await
+                .unwrap()
+                .unwrap();
         }
     });
 }
@@ -129,7 +135,10 @@ fn a_drain_waits_for_what_goes_on() {
         for ms in [5, 10] {
             let (guard, ended) = (drain.guard(), Rc::clone(&ended));
             drop(spawn(async move {
-                let stopped = guard.drain().until_started(std::future::pending::<()>()).await;
+                let stopped = guard
+                    .drain()
+                    .until_started(std::future::pending::<()>())
+                    .await;
                 assert!(stopped.is_none());
                 sleep(Duration::from_millis(ms)).await;
                 ended.set(ended.get() + 1);
@@ -170,7 +179,10 @@ fn a_stall_is_reported_with_where_it_is() {
         assert!(Instant::now() < end, "it is noticed");
         std::thread::sleep(Duration::from_millis(10));
     };
-    assert!(stall.to_string().contains("compute_for_too_long"), "{stall}");
+    assert!(
+        stall.to_string().contains("compute_for_too_long"),
+        "{stall}"
+    );
 }
 
 #[inline(never)]
@@ -193,7 +205,9 @@ fn streams_have_the_traits_of_futures() {
         let (mut one, mut other) = UnixStream::pair().unwrap();
         let count = poll_fn(|cx| AsyncWrite::poll_write(Pin::new(&mut one), cx, b"hello")).await;
         assert_eq!(count.unwrap(), 5);
-        poll_fn(|cx| AsyncWrite::poll_close(Pin::new(&mut one), cx)).await.unwrap();
+        poll_fn(|cx| AsyncWrite::poll_close(Pin::new(&mut one), cx))
+            .await
+            .unwrap();
         poll_fn(|cx| AsyncBufRead::poll_fill_buf(Pin::new(&mut other), cx).map_ok(<[u8]>::len))
             .await
             .unwrap();
@@ -217,10 +231,14 @@ fn streams_have_the_traits_of_tokio() {
         let (mut one, mut other) = UnixStream::pair().unwrap();
         let count = poll_fn(|cx| AsyncWrite::poll_write(Pin::new(&mut one), cx, b"hello")).await;
         assert_eq!(count.unwrap(), 5);
-        poll_fn(|cx| AsyncWrite::poll_shutdown(Pin::new(&mut one), cx)).await.unwrap();
+        poll_fn(|cx| AsyncWrite::poll_shutdown(Pin::new(&mut one), cx))
+            .await
+            .unwrap();
         let mut memory = [0; 8];
         let mut buffer = ReadBuf::new(&mut memory);
-        poll_fn(|cx| AsyncRead::poll_read(Pin::new(&mut other), cx, &mut buffer)).await.unwrap();
+        poll_fn(|cx| AsyncRead::poll_read(Pin::new(&mut other), cx, &mut buffer))
+            .await
+            .unwrap();
         assert_eq!(buffer.filled(), b"hello");
     });
 }
@@ -236,12 +254,17 @@ fn where_io_uring_is_forbidden_epoll_carries_the_shard() {
                 one.write_all(b"hello").await.unwrap();
                 assert_eq!(other.fill_buf().await.unwrap(), b"hello");
                 let features = features();
-                (features.driver(), features.why_not(Feature::IoUring).map(str::to_owned))
+                (
+                    features.driver(),
+                    features.why_not(Feature::IoUring).map(str::to_owned),
+                )
             })
             .unwrap();
         assert_eq!(kind, DriverKind::Epoll);
         assert!(why.as_ref().unwrap().contains("seccomp"), "{why:?}");
-        let refused = Builder::default().driver(DriverChoice::IoUring).block_on(async {});
+        let refused = Builder::default()
+            .driver(DriverChoice::IoUring)
+            .block_on(async {});
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("io_uring_disabled"), "{error}");
     })
@@ -274,7 +297,11 @@ fn forbid_io_uring() {
     let results = unsafe {
         [
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program),
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            ),
         ]
     };
     assert_eq!(results, [0, 0]);

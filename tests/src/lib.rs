@@ -30,5 +30,5 @@ pub mod wait;
 
 pub use need::Need;
 pub use program::{Finished, Program, Running};
-pub use setting::{Entry, Setting, side_by_side, side_by_side_where};
+pub use setting::{Entry, Setting, side_by_side, side_by_side_and_local, side_by_side_where};
 pub use wait::{eventually, eventually_within};

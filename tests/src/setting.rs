@@ -38,6 +38,20 @@ match = {}
 stack = ["second", "kernel"]
 "#;
 
+/// A policy by which two programs of a scenario talk through shared memory where they can. What else
+/// there is goes to the second kernel instance, as by [`EVERYTHING_TO_SECOND`].
+pub const LOCAL_FIRST: &str = r#"
+[stack.local]
+
+[stack.second]
+type = "kernel"
+
+[[rule]]
+name = "everything"
+match = {}
+stack = ["local", "second", "kernel"]
+"#;
+
 /// The environment variable that marks all processes of a setting, to find those that got away.
 const MARK: &str = "DMM_TEST_SETTING";
 
@@ -95,6 +109,10 @@ pub fn side_by_side_where<T: PartialEq + Debug>(
     mut scenario: impl FnMut(&Setting) -> T,
 ) {
     let variant = std::env::var("DMM_TEST_VARIANT").unwrap_or_default();
+    if variant == "local" {
+        let _seen = scenario(&Setting::under(LOCAL_FIRST));
+        return;
+    }
     let plain = (variant != "dmm").then(|| scenario(&Setting::plain()));
     let under = (variant != "plain").then(|| {
         let setting = Setting::under(EVERYTHING_TO_SECOND);
@@ -105,6 +123,36 @@ pub fn side_by_side_where<T: PartialEq + Debug>(
     if let (Some(plain), Some(under)) = (plain, under) {
         assert_eq!(plain, under, "left: plain, right: under DMM");
     }
+}
+
+/// [`side_by_side`], and a third time with shared memory between the programs of the scenario, of
+/// which at least two must be under DMM.
+///
+/// # Panics
+/// As [`side_by_side`], and when no socket was carried by `local` in the third run.
+#[track_caller]
+pub fn side_by_side_and_local<T: PartialEq + Debug>(mut scenario: impl FnMut(&Setting) -> T) {
+    let variant = std::env::var("DMM_TEST_VARIANT").unwrap_or_default();
+    let local = (variant == "local" || variant.is_empty()).then(|| {
+        let setting = Setting::under(LOCAL_FIRST);
+        let seen = scenario(&setting);
+        let carried = observe::carried(setting.segments());
+        assert!(
+            carried.contains("everything > local"),
+            "no socket was carried by shared memory; seen: {carried:?}"
+        );
+        seen
+    });
+    if variant == "local" {
+        return;
+    }
+    side_by_side(|setting| {
+        let seen = scenario(setting);
+        if let Some(local) = &local {
+            assert_eq!(&seen, local, "right: with shared memory");
+        }
+        seen
+    });
 }
 
 impl Setting {

@@ -88,6 +88,7 @@ impl From<Kind> for HistogramKind {
             Kind::Connect => Self::Connect,
             Kind::Accept => Self::Accept,
             Kind::Blocking => Self::Blocking,
+            Kind::OneWay => Self::OneWay,
         }
     }
 }

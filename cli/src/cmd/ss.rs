@@ -31,8 +31,9 @@ Filters:
   pid|fd [OP] NUMBER
   and (or nothing), or, not, ( )
 
-A state in brackets is what the library knows: the kernel's tables do not hold that socket. '*' after
-a stack's name: others were passed over before; dmm why PID FD says why.";
+PEER is who has the other end of a connection that shared memory carries. A state in brackets is what
+the library knows: the kernel's tables do not hold that socket. '*' after a stack's name: others were
+passed over before; dmm why PID FD says why.";
 
 /// List the sockets of processes under DMM.
 #[derive(Debug, clap::Args)]
@@ -117,6 +118,7 @@ impl Args {
 }
 
 fn table(sockets: &[SocketEntry], info: bool) -> Table {
+    let peers = sockets.iter().any(|entry| entry.session.is_some());
     let mut columns = vec![
         Column::text("PROTO"),
         Column::text("STATE"),
@@ -130,6 +132,9 @@ fn table(sockets: &[SocketEntry], info: bool) -> Table {
         Column::number("RECEIVED"),
         Column::text("AGE"),
     ];
+    if peers {
+        columns.push(Column::text("PEER").shrinks());
+    }
     if info {
         columns.push(Column::text("INFO"));
     }
@@ -149,6 +154,9 @@ fn table(sockets: &[SocketEntry], info: bool) -> Table {
             bytes(socket.received).into(),
             age(entry.age_s).into(),
         ];
+        if peers {
+            cells.push(peer(entry).into());
+        }
         if info {
             cells.push(Cell::new(details(entry)).style(DIM));
         }
@@ -158,7 +166,7 @@ fn table(sockets: &[SocketEntry], info: bool) -> Table {
 }
 
 fn state_cell(entry: &SocketEntry) -> Cell {
-    if entry.kernel.is_some() {
+    if entry.kernel.is_some() || entry.session.is_some() {
         entry.state().into()
     } else {
         Cell::new(format!("[{}]", entry.state())).style(DIM)
@@ -171,6 +179,19 @@ fn stack_cell(entry: &SocketEntry) -> Cell {
         (true, _) => Cell::new("-").style(DIM),
         (false, true) => Cell::new(stack).style(NAME),
         (false, false) => Cell::new(format!("{stack}*")).style(WARN),
+    }
+}
+
+/// Who has the other end of a session: `redis-server/21334`, and how many more.
+pub(super) fn peer(entry: &SocketEntry) -> String {
+    let Some(session) = &entry.session else {
+        return String::new();
+    };
+    match (session.peers.as_slice(), session.peer_closed) {
+        (_, true) => "(closed)".to_owned(),
+        ([], false) => "-".to_owned(),
+        ([peer], false) => format!("{}/{}", peer.program, peer.pid),
+        ([peer, more @ ..], false) => format!("{}/{} +{}", peer.program, peer.pid, more.len()),
     }
 }
 

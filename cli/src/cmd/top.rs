@@ -20,7 +20,7 @@ Examples:
 
 A line is a process, a rule and a stack. Rates are per second; CONNECT is the mean time to connect in
 the interval, BLOCKED that of the timed calls that may block (recv, accept, poll and so on; of many,
-only some are timed).";
+only some are timed), ONE-WAY that from a write to the read on the other side of sessions (sampled).";
 
 /// Watch rates per process, stack and rule.
 #[derive(Debug, clap::Args)]
@@ -61,6 +61,7 @@ struct Line {
     bytes_received: u64,
     connect_mean_ns: Option<u64>,
     blocked_mean_ns: Option<u64>,
+    one_way_mean_ns: Option<u64>,
 }
 
 type Key = (u32, u64, String, u32, String);
@@ -180,6 +181,7 @@ fn line(
     let (connects, connect_ns) = time(HistogramKind::Connect);
     let (blocking, accept) = (time(HistogramKind::Blocking), time(HistogramKind::Accept));
     let (blocked, blocked_ns) = (blocking.0 + accept.0, blocking.1.saturating_add(accept.1));
+    let (sampled, sampled_ns) = time(HistogramKind::OneWay);
     Line {
         pid: key.0,
         program: context.program.clone(),
@@ -199,6 +201,7 @@ fn line(
         bytes_received: more(SeriesCounter::BytesReceived),
         connect_mean_ns: connect_ns.checked_div(connects),
         blocked_mean_ns: blocked_ns.checked_div(blocked),
+        one_way_mean_ns: sampled_ns.checked_div(sampled),
     }
 }
 
@@ -239,6 +242,7 @@ fn table(lines: &[Line], rates: bool) -> Table {
         Column::number(if rates { "FALLBACKS/s" } else { "FALLBACKS" }),
         Column::number("CONNECT"),
         Column::number("BLOCKED"),
+        Column::number("ONE-WAY"),
     ]);
     for line in lines {
         let per = |n: u64| {
@@ -265,6 +269,7 @@ fn table(lines: &[Line], rates: bool) -> Table {
             alarming(line.fallbacks),
             mean(line.connect_mean_ns),
             mean(line.blocked_mean_ns),
+            mean(line.one_way_mean_ns),
         ]);
     }
     table

@@ -103,6 +103,29 @@ fn what(why: &Why, out: &mut Out) -> Result<(), Error> {
         facts.push(format!("connected in {time}"));
     }
     writeln!(out, "  {}", facts.join(", "))?;
+    other_end(why, out)
+}
+
+/// Who has the other end of a session.
+fn other_end(why: &Why, out: &mut Out) -> Result<(), Error> {
+    let Some(session) = &why.socket.session else {
+        return Ok(());
+    };
+    if session.peer_closed {
+        writeln!(out, "  peer    has closed its end")?;
+    } else if session.peers.is_empty() {
+        writeln!(
+            out,
+            "  peer    a process that is not shown to this user, or has ended"
+        )?;
+    }
+    for peer in &session.peers {
+        writeln!(
+            out,
+            "  peer    descriptor {} of {} ({})",
+            peer.fd, peer.program, peer.pid
+        )?;
+    }
     Ok(())
 }
 
@@ -170,7 +193,12 @@ fn stacks(why: &Why, out: &mut Out) -> Result<(), Error> {
     if socket.passed_over_unrecorded > 0 {
         writeln!(out, "  passed over {} more", socket.passed_over_unrecorded)?;
     }
-    writeln!(out, "  carried by {}", Styled(&*socket.stack, NAME))?;
+    let by = if why.socket.session.is_some() {
+        ", in shared memory"
+    } else {
+        ""
+    };
+    writeln!(out, "  carried by {}{by}", Styled(&*socket.stack, NAME))?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! Every fact is a [`Check`]: what was found, what of DMM depends on it, and the command that changes it.
 
 mod dpdk;
+mod local;
 mod network;
 mod preload;
 mod probe;
@@ -109,6 +110,10 @@ pub fn examine(library: Option<&Path>) -> Vec<Group> {
         Group {
             title: "System",
             checks: system::checks(),
+        },
+        Group {
+            title: "Shared memory between programs",
+            checks: local::checks(),
         },
         Group {
             title: "io_uring",

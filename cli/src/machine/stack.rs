@@ -2,7 +2,10 @@
 //! have one that nobody uses.
 //!
 //! It is the very code that runs in the preload: the socket is made, moved to the instance's namespace
-//! and protocol, given its options, and closed. Nothing is bound, connected or sent.
+//! and protocol, given its options, and closed. Nothing is bound, connected or sent. What shared memory
+//! would carry is found by looking who listens: see [`local`].
+
+mod local;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +15,7 @@ use dmm_nsocket::options::Recorded;
 use dmm_nsocket::session::board::Board;
 use dmm_nsocket::stack::{Note, PlaceError, Refusal, Request, Session, Socket, Stack};
 use dmm_nsocket::stats::RefusedInfo;
-use dmm_policy::{Family, Key, SockType, StackDef};
+use dmm_policy::{Family, Key, Role, SockType, StackDef, StackKind};
 use dmm_stack_kernel::Instance;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
 use serde::Serialize;
@@ -25,6 +28,9 @@ use crate::plain;
 pub struct Trial {
     /// Whether it would carry it.
     pub carries: bool,
+    /// It would serve a listener beside the next one of the list, from the same descriptor.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
     /// Why it would not, or what it would do only in part.
     pub reasons: Vec<Why>,
 }
@@ -76,6 +82,9 @@ impl Trial {
             },
             protocol: i32::from(key.protocol),
         };
+        if def.kind == StackKind::Local {
+            return Self::of_local(&def, &request);
+        }
         let instance = Instance::new(def);
         let tried = instance
             .admit(&request)
@@ -87,17 +96,39 @@ impl Trial {
             });
         match tried {
             Ok(notes) => Self {
-                carries: true,
                 reasons: notes.into_iter().map(Why::from).collect(),
+                ..Self::carried()
             },
-            Err(PlaceError::Refused(refusal)) => Self {
-                carries: false,
-                reasons: vec![refusal.into()],
+            Err(PlaceError::Refused(refusal)) => Self::refused(refusal),
+            Err(PlaceError::Failed(errno)) => {
+                Self::refused(Refusal::because(Reason::SystemError, errno))
+            }
+        }
+    }
+
+    fn of_local(def: &StackDef<'_>, request: &Request<'_>) -> Self {
+        match local::would_carry(def, request) {
+            Ok(()) => Self {
+                beside: request.key.role == Role::Listen,
+                ..Self::carried()
             },
-            Err(PlaceError::Failed(errno)) => Self {
-                carries: false,
-                reasons: vec![Refusal::because(Reason::SystemError, errno).into()],
-            },
+            Err(refusal) => Self::refused(refusal),
+        }
+    }
+
+    const fn carried() -> Self {
+        Self {
+            carries: true,
+            beside: false,
+            reasons: Vec::new(),
+        }
+    }
+
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            carries: false,
+            beside: false,
+            reasons: vec![refusal.into()],
         }
     }
 }
@@ -195,7 +226,7 @@ impl Socket for Offered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dmm_policy::{Policy, Role};
+    use dmm_policy::Policy;
 
     fn trial(policy: &str, stack: &str) -> Trial {
         let parsed = dmm_policy::parse(policy, "test.toml");
@@ -240,7 +271,9 @@ mod tests {
             trial_congestion.reasons[0].reason,
             Reason::CongestionUnavailable
         );
+        let plugin = "[stack.x]\ntype = \"plugin\"\n";
+        assert_eq!(trial(plugin, "x").reasons[0].reason, Reason::NotInThisBuild);
         let local = "[stack.x]\ntype = \"local\"\n";
-        assert_eq!(trial(local, "x").reasons[0].reason, Reason::NotInThisBuild);
+        assert_eq!(trial(local, "x").reasons[0].reason, Reason::PeerNotHere);
     }
 }

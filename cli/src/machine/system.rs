@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 
-use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::PidfdFlags;
 
 use super::{Check, read_line};
@@ -14,15 +13,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 const GOOD_KERNEL: (u32, u32) = (6, 1);
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![
-        kernel(),
-        user(),
-        processors(),
-        clock(),
-        memfd(),
-        pidfd(),
-        ptrace(),
-    ]
+    vec![kernel(), user(), processors(), clock(), pidfd(), ptrace()]
 }
 
 fn kernel() -> Check {
@@ -92,28 +83,6 @@ fn clock() -> Check {
     }
 }
 
-fn memfd() -> Check {
-    const ID: &str = "memfd-seals";
-    const FOR: &str = "sessions in shared memory";
-    let seal = || {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create(c"dmm-doctor", flags)?;
-        rustix::fs::ftruncate(&memory, 4096)?;
-        rustix::fs::fcntl_add_seals(
-            &memory,
-            SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE,
-        )
-    };
-    match seal() {
-        Ok(()) => Check::ok(ID, FOR, "memfd with SHRINK, GROW and FUTURE_WRITE seals"),
-        Err(error) => Check::missing(
-            ID,
-            FOR,
-            format!("memfd_create or its seals: {}", plain(&error.into())),
-        ),
-    }
-}
-
 fn pidfd() -> Check {
     const ID: &str = "pidfd";
     const FOR: &str = "noticing the end of a peer";
@@ -152,8 +121,7 @@ mod tests {
 
     #[test]
     fn the_machine_of_the_test_has_the_basics() {
-        for check in [memfd(), pidfd()] {
-            assert_eq!(check.state, crate::machine::State::Ok, "{check:?}");
-        }
+        let check = pidfd();
+        assert_eq!(check.state, crate::machine::State::Ok, "{check:?}");
     }
 }

@@ -64,6 +64,13 @@ fn the_demo_shows_two_stacks_two_rules_and_a_reason() {
     row(&["demo-client", "connect", "quick", "client"]);
     row(&["elsewhere", "network namespace does not exist"]);
     row(&["round trip", "the client"]);
+    // The second time, in shared memory.
+    row(&["demo-server", "listen", "kernel+local", "default"]);
+    row(&["demo-server", "accept", "local", "default"]);
+    row(&["demo-client", "connect", "local", "default"]);
+    row(&["round trip", "quick", "us"]);
+    row(&["round trip", "local"]);
+    row(&["one way", "local"]);
     assert_eq!(real.left_behind(), [] as [String; 0]);
 }
 
@@ -84,6 +91,20 @@ fn its_json_adds_up() {
     assert_eq!(client["sent"].as_u64().unwrap(), trips * 1000);
     assert_eq!(client["received"].as_u64().unwrap(), trips * 1000);
     assert_eq!(client["passed_over"][0]["reason"], "no-such-namespace");
+    let local = &outcome["shared_memory"]["sockets"];
+    let sessions: Vec<_> = local
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|socket| socket["stack"] == "local")
+        .collect();
+    assert_eq!(sessions.len(), 2, "{local}");
+    for session in sessions {
+        assert_eq!(session["state"], "established");
+        let peers = session["session"]["peers"].as_array().unwrap();
+        assert_eq!(peers.len(), 1, "{session}");
+        assert_ne!(peers[0]["pid"], session["pid"]);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | `notice` | telling the peer, and being told |
 //! | `ready` | what poll(2) would say |
 //! | `open`, `close` | from an offer to an endpoint, and its end |
+//! | `lend` | memory of the rings, for who reads and writes in place |
 //! | `share` | endpoints that several processes have after `fork` |
 //!
 //! An endpoint is memory and states. The Unix socket that stands for it among the program's
@@ -19,6 +20,7 @@
 #![cfg(not(loom))]
 
 mod close;
+mod lend;
 mod notice;
 mod open;
 mod ready;
@@ -35,6 +37,7 @@ use super::ring::{Consumer, ConsumerWords, Corrupt, Exclusive, Producer, Produce
 use super::segment::{Generation, Header, ResetReason, Segment, Side, State};
 use crate::sync::{AtomicU32, Ordering};
 
+pub use lend::{GiveBack, Loan};
 pub use notice::{Drained, Place, TOKEN};
 pub use open::{OpenError, Opening};
 pub use ready::Ready;
@@ -65,6 +68,8 @@ pub struct Endpoint {
     /// Where the words are if several processes share the end; null if they are the ones below.
     shared: AtomicPtr<Words>,
     own: Words,
+    /// The process that `own` is of: a child has only a copy of it.
+    maker: u64,
     board: BoardSlot,
 }
 
@@ -81,6 +86,10 @@ enum Lease {
 pub struct Words {
     producer: ProducerWords,
     consumer: ConsumerWords,
+    /// Processes that have the end, as far as is known: one that was killed still counts.
+    holders: AtomicU32,
+    /// Threads that sleep for this end alone, in whatever process.
+    sleepers: AtomicU32,
 }
 
 /// The peer's board, once it is known: set once.
@@ -137,6 +146,8 @@ pub enum Take {
     Peek(usize),
     /// Throws them away (recv(2), `MSG_TRUNC`).
     Discard,
+    /// Only counts them (recv(2), `MSG_PEEK | MSG_TRUNC`).
+    Measure,
 }
 
 impl Endpoint {
@@ -163,13 +174,14 @@ impl Endpoint {
             return Ok(0);
         }
         let Some(mut end) = self.consumer() else {
-            return Err(Stop::Busy);
+            return Err(self.not_to_be_had());
         };
         let read = match take {
             // SAFETY: by the caller's word; the program's memory is no part of the ring.
             Take::Consume => unsafe { end.read_to(places.clone()) },
             // SAFETY: as above.
             Take::Peek(offset) => unsafe { end.peek_to(offset, places.clone()) },
+            Take::Measure => end.used().map(|used| used.min(wanted)),
             Take::Discard => end.used().and_then(|used| {
                 let n = used.min(wanted);
                 end.consume(n).map(|()| n)
@@ -211,7 +223,7 @@ impl Endpoint {
             return self.write_in_vain(total(places));
         }
         let Some(mut end) = self.producer() else {
-            return Err(Stop::Busy);
+            return Err(self.not_to_be_had());
         };
         // SAFETY: by the caller's word; the program's memory is no part of the ring.
         let written = unsafe { end.write_from(places.clone()) };
@@ -231,6 +243,7 @@ impl Endpoint {
         self.flags.fetch_or(FINISHED, Ordering::AcqRel);
         // Only a peer that scribbles makes the word stale, and it is the only one to suffer.
         let _ = self.header().status(self.side).finish(self.generation);
+        self.deafen();
         super::waiter::fence::full();
         self.tell(socket);
     }
@@ -239,7 +252,15 @@ impl Endpoint {
     /// whoever waits for the socket here.
     pub fn stop_reading(&self, socket: BorrowedFd<'_>) {
         self.flags.fetch_or(DEAF, Ordering::AcqRel);
+        self.deafen();
         let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Read);
+    }
+
+    /// Shut down both ways: lets the peer know, whose next bytes end the session.
+    fn deafen(&self) {
+        if self.flags.load(Ordering::Acquire) & (DEAF | FINISHED) == DEAF | FINISHED {
+            let _ = self.header().status(self.side).deafen(self.generation);
+        }
     }
 
     /// Gives the session up: RST.
@@ -307,7 +328,7 @@ impl Endpoint {
         f: impl FnOnce([super::ring::Span; 2]) -> (usize, R),
     ) -> Result<R, Stop> {
         let Some(mut end) = self.consumer() else {
-            return Err(Stop::Busy);
+            return Err(self.not_to_be_had());
         };
         let spans = end.readable().map_err(|why| self.corrupt(socket, why))?;
         if spans[0].len == 0 {
@@ -337,11 +358,10 @@ impl Endpoint {
         f: impl FnOnce([super::ring::Span; 2]) -> (usize, R),
     ) -> Result<R, Stop> {
         if self.cannot_write() {
-            self.write_in_vain(0)?;
-            return Err(Stop::Pipe);
+            return self.write_in_place_in_vain(f);
         }
         let Some(mut end) = self.producer() else {
-            return Err(Stop::Busy);
+            return Err(self.not_to_be_had());
         };
         let spans = end.reserve(min).map_err(|why| self.corrupt(socket, why))?;
         if spans[0].len == 0 {
@@ -380,6 +400,9 @@ impl Endpoint {
         let who = Identity::current()?;
         loop {
             let words = self.words();
+            if std::ptr::eq(words, &raw const self.own) && self.is_foreign() {
+                return None;
+            }
             let ring = self.segment().ring(self.side.receives());
             // SAFETY: everybody who has this end uses these words: see `share`.
             let end: Result<_, Busy> = unsafe { Exclusive::consumer(ring, &words.consumer, who) };
@@ -396,6 +419,9 @@ impl Endpoint {
         let who = Identity::current()?;
         loop {
             let words = self.words();
+            if std::ptr::eq(words, &raw const self.own) && self.is_foreign() {
+                return None;
+            }
             let ring = self.segment().ring(self.side.sends());
             // SAFETY: everybody who has this end uses these words: see `share`.
             let end: Result<_, Busy> = unsafe { Exclusive::producer(ring, &words.producer, who) };
@@ -455,7 +481,7 @@ impl Endpoint {
     /// Whether the peer reads no more.
     #[inline]
     fn cannot_write(&self) -> bool {
-        if self.has(FINISHED | GONE | RESET | BROKEN) {
+        if self.has(FINISHED | GONE | RESET | BROKEN) || self.is_finished_elsewhere() {
             return true;
         }
         match self
@@ -463,7 +489,7 @@ impl Endpoint {
             .status(self.side.other())
             .load(self.generation)
         {
-            Ok(state) => state.is_reset() || state.is_closed(),
+            Ok(state) => state.is_reset() || state.is_closed() || state.is_deaf(),
             Err(_) => true,
         }
     }
@@ -477,12 +503,46 @@ impl Endpoint {
         if error != 0 && error != libc::EPIPE {
             return Err(Stop::Error(error));
         }
-        if error != 0 || self.has(FINISHED | RESET | BROKEN) {
+        if error != 0 || self.has(FINISHED | RESET | BROKEN) || self.is_finished_elsewhere() {
             return Err(Stop::Pipe);
+        }
+        if len == 0 {
+            return Ok(0);
         }
         self.flags.fetch_or(BROKEN, Ordering::AcqRel);
         self.error.store(libc::EPIPE, Ordering::Release);
+        let header = self.header();
+        let peer = header.status(self.side.other()).load(self.generation);
+        if peer.is_ok_and(State::is_deaf) {
+            // These bytes have made it reset the connection, which it hears of, too.
+            self.flags.fetch_or(RESET, Ordering::AcqRel);
+            let _ = header
+                .status(self.side)
+                .reset(self.generation, ResetReason::Aborted);
+            super::waiter::fence::full();
+            self.tell_quietly();
+        }
         Ok(len)
+    }
+
+    /// As [`write_in_vain`](Self::write_in_vain): what `f` writes goes nowhere.
+    #[cold]
+    fn write_in_place_in_vain<R>(
+        &self,
+        f: impl FnOnce([super::ring::Span; 2]) -> (usize, R),
+    ) -> Result<R, Stop> {
+        if self.has(FINISHED | RESET | BROKEN) {
+            self.write_in_vain(0)?;
+            return Err(Stop::Pipe);
+        }
+        let mut nowhere = [0_u8; 4096];
+        let start = std::ptr::NonNull::from(&mut nowhere).cast();
+        let span = |len| super::ring::Span { start, len };
+        let (filled, result) = f([span(nowhere.len()), span(0)]);
+        if filled > 0 {
+            self.write_in_vain(filled)?;
+        }
+        Ok(result)
     }
 
     /// Looks whether the peer has given the session up, and notes the error to be told of that.
@@ -499,11 +559,21 @@ impl Endpoint {
             // It speaks of another session: it has scribbled.
             Err(_) => true,
         };
-        // A peer that was killed with bytes unread has, as TCP sees it, reset the connection.
-        let dropped = || self.has(GONE) && !self.has(FINISHED) && self.unsent() > 0;
+        // A peer that was killed with bytes unread has, as TCP sees it, reset the connection; and so has
+        // a listener that closed without having accepted it.
+        let dropped = || {
+            let accepted =
+                self.side == Side::Accepting || state.is_ok_and(|state| state.is_answered());
+            self.has(GONE) && (!accepted || self.unsent() > 0)
+        };
+        let finished = state.is_ok_and(State::is_finished);
+        if finished && self.has(FINISHED | BROKEN) {
+            // Both ends had finished: TCP has no connection any more that could be reset.
+            return;
+        }
         if (reset || dropped()) && self.flags.fetch_or(RESET, Ordering::AcqRel) & RESET == 0 {
-            let finished = state.is_ok_and(State::is_finished);
-            let error = if finished && self.unread() == 0 && self.has(BROKEN) {
+            // A reset after the end of the stream is a broken pipe (tcp_reset in the kernel).
+            let error = if finished {
                 libc::EPIPE
             } else {
                 libc::ECONNRESET

@@ -78,6 +78,12 @@ impl<'a> Socket<'a> {
         (self.record.role.load(Relaxed) != 0).then_some(SeriesId(series))
     }
 
+    /// The stack instance that carries the socket, once there is one.
+    pub fn stack(self) -> Option<StackName> {
+        let stack = self.record.stack.load(Relaxed);
+        (self.record.role.load(Relaxed) != 0).then_some(StackName(stack))
+    }
+
     /// Starts a record for a new socket, whatever the number was used for before.
     pub fn open(self, opened: &Opened) {
         self.fold();

@@ -65,6 +65,13 @@ impl Segment {
         self.stack_of_bytes(name.as_bytes())
     }
 
+    /// Copies a stack instance's name to `buffer`, which it may be too long for; returns how many bytes
+    /// were copied. Allocates nothing.
+    pub fn copy_stack_name(&self, stack: StackName, buffer: &mut [u8]) -> usize {
+        let entry = self.pages.stack(usize::from(stack.0) % STACKS);
+        copy_bytes(&entry.bytes, entry.len.load(Relaxed), buffer)
+    }
+
     fn stack_of_bytes(&self, name: &[u8]) -> StackName {
         let words = &self.pages.header().stack_words;
         StackName(self.short_name(words, name, |slot| self.pages.stack(slot), STACKS))

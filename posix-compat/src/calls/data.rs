@@ -21,7 +21,7 @@ use crate::{clock, errno, place, real, track};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Out,
     In,
 }
@@ -56,7 +56,7 @@ macro_rules! transfer {
 
 /// The slot and entry of a descriptor that is managed.
 #[inline(always)]
-fn managed(fd: c_int) -> Option<(&'static Slot, Entry)> {
+pub(super) fn managed(fd: c_int) -> Option<(&'static Slot, Entry)> {
     let slot = TABLE.slot(fd)?;
     let entry = slot.entry();
     (!entry.is_unmanaged()).then_some((slot, entry))
@@ -64,7 +64,7 @@ fn managed(fd: c_int) -> Option<(&'static Slot, Entry)> {
 
 /// A call on a session: `None` if it is none any more.
 #[inline(always)]
-fn carried(
+pub(super) fn carried(
     fd: c_int,
     slot: &Slot,
     entry: Entry,
@@ -289,7 +289,7 @@ export! {
     /// recvfrom(2).
     fn recvfrom(fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t) -> ssize_t {
         transfer!(fd, Way::In, unsafe { real::recvfrom(fd, data, len, flags, address, address_len) }, move |call| {
-            no_address(address_len, session::receive(call.with(flags), data, len))
+            no_address(address, address_len, session::receive(call.with(flags), data, len))
         })
     }
 
@@ -299,7 +299,7 @@ export! {
             real::__recvfrom_chk(fd, data, len, size, flags, address, address_len)
         }, move |call| {
             checked(len, size);
-            no_address(address_len, session::receive(call.with(flags), data, len))
+            no_address(address, address_len, session::receive(call.with(flags), data, len))
         })
     }
 
@@ -333,7 +333,7 @@ export! {
     /// read(2).
     also [__read] fn read(fd: c_int, data: *mut c_void, len: size_t) -> ssize_t {
         transfer!(fd, Way::In, unsafe { real::read(fd, data, len) }, move |call| {
-            session::receive(call, data, len)
+            session::read(call, data, len)
         })
     }
 
@@ -341,14 +341,14 @@ export! {
     fn __read_chk(fd: c_int, data: *mut c_void, len: size_t, size: size_t) -> ssize_t {
         transfer!(fd, Way::In, unsafe { real::__read_chk(fd, data, len, size) }, move |call| {
             checked(len, size);
-            session::receive(call, data, len)
+            session::read(call, data, len)
         })
     }
 
     /// readv(2).
     fn readv(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t {
         transfer!(fd, Way::In, unsafe { real::readv(fd, vectors, count) }, move |call| {
-            session::receive_vector(call, vectors, count as usize)
+            session::read_vector(call, vectors, count as usize)
         })
     }
 
@@ -362,7 +362,7 @@ export! {
     /// writev(2).
     fn writev(fd: c_int, vectors: *const iovec, count: c_int) -> ssize_t {
         transfer!(fd, Way::Out, unsafe { real::writev(fd, vectors, count) }, move |call| {
-            session::send_vector(call, vectors, count as usize)
+            session::write_vector(call, vectors, count as usize)
         })
     }
 
@@ -385,7 +385,7 @@ export! {
     also [preadv64v2] fn preadv2(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t {
         transfer!(fd, Way::In, unsafe { real::preadv2(fd, vectors, count, offset, flags) }, move |call| {
             at_no_offset(offset)?;
-            session::receive_vector(call.with(nowait(flags)), vectors, count as usize)
+            session::read_vector(call.with(nowait(flags)), vectors, count as usize)
         })
     }
 
@@ -403,7 +403,7 @@ export! {
     also [pwritev64v2] fn pwritev2(fd: c_int, vectors: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t {
         transfer!(fd, Way::Out, unsafe { real::pwritev2(fd, vectors, count, offset, flags) }, move |call| {
             at_no_offset(offset)?;
-            session::send_vector(call.with(nowait(flags)), vectors, count as usize)
+            session::write_vector(call.with(nowait(flags)), vectors, count as usize)
         })
     }
 
@@ -445,8 +445,9 @@ pub(super) fn sendto_by(
     len: socklen_t,
     call: impl Fn() -> ssize_t + Copy,
 ) -> ssize_t {
-    // A connected TCP socket takes no notice of the address.
-    let session = move |call: session::Call| session::send(call.with(flags), data, size);
+    let session = move |call: session::Call| {
+        session::send_to(call.with(flags), (data, size), (address, len))
+    };
     transfer!(fd, Way::Out, call(), session, move || {
         if address.is_null() {
             Ok(())
@@ -464,6 +465,9 @@ pub(super) fn sendmsg_by(
     flags: c_int,
     call: impl Fn() -> ssize_t + Copy,
 ) -> ssize_t {
+    if managed(fd).is_none() {
+        crate::calls::descriptors::pass_on(message);
+    }
     let sent = sent_message(fd, message, flags, call);
     if sent >= 0 {
         // SAFETY: the kernel has just read the header, and the control data that it names.
@@ -494,6 +498,10 @@ pub(super) fn sendmmsg_by(
     call: impl FnOnce() -> c_int,
 ) -> c_int {
     if managed(fd).is_none() {
+        for i in 0..(count as usize).min(1024) {
+            // What cannot be read is not looked at.
+            crate::calls::descriptors::pass_on(messages.wrapping_add(i).cast());
+        }
         let sent = call();
         for i in 0..sent.max(0) as usize {
             // SAFETY: the kernel has just read the first `sent` headers.
@@ -522,6 +530,12 @@ pub(super) fn sendmmsg_by(
 #[cold]
 fn many(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, way: Way) -> Option<c_int> {
     let (slot, entry) = managed(fd).filter(|(_, entry)| entry.is_session())?;
+    if way == Way::In
+        && let Some(code) = crate::session::control::take_error(entry.slot())
+    {
+        // It is looked for here once more (do_recvmmsg in the kernel).
+        return Some(errno::fail(code));
+    }
     let mut flags = flags;
     let mut done = 0;
     while done < count.min(1024) {
@@ -538,9 +552,6 @@ fn many(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, way: Way
         // SAFETY: as above; the header has just been read.
         unsafe { (*message).msg_len = moved as c_uint };
         done += 1;
-        if moved == 0 && way == Way::In {
-            break;
-        }
         if flags & libc::MSG_WAITFORONE != 0 {
             flags |= libc::MSG_DONTWAIT;
         }
@@ -558,19 +569,16 @@ fn splice_session(
     flags: c_uint,
 ) -> Option<ssize_t> {
     let of = |fd| managed(fd).filter(|(_, entry)| entry.is_session());
-    let nowait = if flags & libc::SPLICE_F_NONBLOCK != 0 {
-        libc::MSG_DONTWAIT
-    } else {
-        0
-    };
+    // The flag is for the pipe: whether a socket waits is for its descriptor to say.
+    let nowait = flags & libc::SPLICE_F_NONBLOCK != 0;
     if let Some((slot, entry)) = of(input) {
         return carried(input, slot, entry, Way::In, |call| {
-            crate::session::file::splice_out(call.with(nowait), input_offset, out, out_offset, len)
+            crate::session::file::splice_out(call, input_offset, out, out_offset, len)
         });
     }
     let (slot, entry) = of(out)?;
     carried(out, slot, entry, Way::Out, |call| {
-        crate::session::file::splice_in(call.with(nowait), input, input_offset, out_offset, len)
+        crate::session::file::splice_in(call, (input, nowait), input_offset, out_offset, len)
     })
 }
 
@@ -582,12 +590,21 @@ fn checked(len: size_t, size: size_t) {
     }
 }
 
-/// With the bytes of a TCP stream comes no address.
-fn no_address(len: *mut socklen_t, received: Option<ssize_t>) -> Option<ssize_t> {
-    if received.is_some_and(|n| n >= 0) && !len.is_null() {
-        // The kernel leaves the address alone, and says that it has no bytes.
-        // SAFETY: the program says that the length can be written.
-        unsafe { len.write_unaligned(0) };
+/// With the bytes of a TCP stream comes no address: the kernel leaves it alone, and says that it has no
+/// bytes.
+fn no_address(
+    address: *const sockaddr,
+    len: *mut socklen_t,
+    received: Option<ssize_t>,
+) -> Option<ssize_t> {
+    if received.is_some_and(|n| n >= 0) && !address.is_null() {
+        // SAFETY: any bytes are a number.
+        match unsafe { user_memory::read(len) } {
+            None => return Some(errno::fail(libc::EFAULT)),
+            Some(room) if room.cast_signed() < 0 => return Some(errno::fail(libc::EINVAL)),
+            // SAFETY: it can be read; that it can be written is the program's word.
+            Some(_) => unsafe { len.write_unaligned(0) },
+        }
     }
     received
 }

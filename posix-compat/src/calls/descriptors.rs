@@ -49,15 +49,13 @@ export! {
     /// fcntl(2). Commands without an argument ignore the third one.
     also [__fcntl] fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
         let result = unsafe { real::fcntl(fd, command, argument) };
-        after_fcntl(fd, command, argument, result);
-        result
+        after_fcntl(fd, command, argument, result)
     }
 
     /// fcntl(2), by the name that programs with 64-bit offsets are linked to.
     fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
         let result = unsafe { real::fcntl64(fd, command, argument) };
-        after_fcntl(fd, command, argument, result);
-        result
+        after_fcntl(fd, command, argument, result)
     }
 
     /// ioctl(2).
@@ -122,7 +120,11 @@ pub(super) fn before_close_range(first: c_uint, last: c_uint, flags: c_int) {
 /// A call that duplicates `old` over `new`, closing what was there.
 pub(super) fn duplicated_over(old: c_int, new: c_int, call: impl FnOnce() -> c_int) -> c_int {
     if process::is_borrowed() {
-        return call();
+        return duplicated_by(old, call());
+    }
+    if is_standard(new) && old != new {
+        // Whoever reads and writes there may do so inside libc, or be the next program.
+        session::relay::hand_over(old);
     }
     let held = track::hold(new);
     let result = call();
@@ -135,10 +137,17 @@ pub(super) fn duplicated_over(old: c_int, new: c_int, call: impl FnOnce() -> c_i
 
 /// A call that duplicates `old` has returned `result`.
 pub(super) fn duplicated_by(old: c_int, result: c_int) -> c_int {
-    if result >= 0 {
+    if result >= 0 && process::is_borrowed() {
+        session::relay::exec::borrowed_duplicate(old, result);
+    } else if result >= 0 {
         track::duplicated(old, result);
     }
     result
+}
+
+/// Standard input, output, error.
+const fn is_standard(fd: c_int) -> bool {
+    fd >= libc::STDIN_FILENO && fd <= libc::STDERR_FILENO
 }
 
 fn forget_range(first: c_uint, last: c_uint) {
@@ -150,19 +159,50 @@ fn forget_range(first: c_uint, last: c_uint) {
     }
 }
 
-/// fcntl(2) has returned `result`.
-pub(super) fn after_fcntl(fd: c_int, command: c_int, argument: c_ulong, result: c_int) {
+/// fcntl(2) has returned `result`: what the program is told.
+pub(super) fn after_fcntl(fd: c_int, command: c_int, argument: c_ulong, result: c_int) -> c_int {
     if result < 0 {
-        return;
+        return result;
     }
     match command {
-        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => track::duplicated(fd, result),
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
+            duplicated_by(fd, result);
+        }
+        libc::F_GETFL => return session::listener::flags(TABLE.load(fd), result),
         libc::F_SETFL if TABLE.load(fd).is_socket() => {
             let on = argument & libc::O_NONBLOCK as c_ulong != 0;
             TABLE.set_flag(fd, Entry::NONBLOCKING, on);
+            session::control::status_changed(fd, argument as c_int);
         }
         _ => {}
     }
+    result
+}
+
+/// A message is about to be sent: a session in it becomes one that its receiver can use, and a listener
+/// the kernel's alone, as connections that wait beside it would not be found there.
+pub(super) fn pass_on(message: *const msghdr) {
+    if session::pool::SESSIONS.count() == 0 && !session::listener::are_there() {
+        return;
+    }
+    // SAFETY: any bytes are a valid header.
+    let Some(header) = (unsafe { crate::user_memory::read(message) }) else {
+        return;
+    };
+    let len = header.msg_controllen;
+    if len == 0
+        || process::is_borrowed()
+        || !crate::user_memory::readable(header.msg_control, len)
+    {
+        return;
+    }
+    each_passed(&header, |fd| match TABLE.load(fd).state() {
+        State::Session => {
+            session::relay::hand_over(fd);
+        }
+        State::Listener => session::listener::leave_to_kernel(fd),
+        _ => {}
+    });
 }
 
 /// A message was sent: a fresh socket in it is shared with its receiver from now on.

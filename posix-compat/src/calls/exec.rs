@@ -13,6 +13,7 @@ use libc::{pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::export::export;
+use crate::session::relay::exec as relay;
 use crate::{env, errno, process, real, track};
 
 type Strings = *const *const c_char;
@@ -50,15 +51,19 @@ export! {
 
     /// posix_spawn(3).
     fn posix_spawn(pid: *mut pid_t, path: *const c_char, actions: *const posix_spawn_file_actions_t, attributes: *const posix_spawnattr_t, argv: *const *mut c_char, envp: *const *mut c_char) -> c_int {
-        with_preload(envp.cast(), false, |envp| unsafe {
-            real::posix_spawn(pid, path, actions, attributes, argv, envp.cast())
+        relay::spawn(actions, |actions| {
+            with_preload(envp.cast(), false, |envp| unsafe {
+                real::posix_spawn(pid, path, actions, attributes, argv, envp.cast())
+            })
         })
     }
 
     /// posix_spawnp(3).
     fn posix_spawnp(pid: *mut pid_t, file: *const c_char, actions: *const posix_spawn_file_actions_t, attributes: *const posix_spawnattr_t, argv: *const *mut c_char, envp: *const *mut c_char) -> c_int {
-        with_preload(envp.cast(), false, |envp| unsafe {
-            real::posix_spawnp(pid, file, actions, attributes, argv, envp.cast())
+        relay::spawn(actions, |actions| {
+            with_preload(envp.cast(), false, |envp| unsafe {
+                real::posix_spawnp(pid, file, actions, attributes, argv, envp.cast())
+            })
         })
     }
 }
@@ -72,6 +77,13 @@ const ON_STACK: usize = 256;
 /// Calls `f` with the environment that the new program is to have. `leaves` says whether it takes
 /// the place of this one.
 pub(super) fn with_preload(envp: Strings, leaves: bool, f: impl FnOnce(Strings) -> c_int) -> c_int {
+    let f = |envp| {
+        if leaves {
+            relay::across(|| f(envp))
+        } else {
+            f(envp)
+        }
+    };
     if !wants_preload(envp) {
         track::count(Counter::ExecWithoutPreload);
         return f(envp);

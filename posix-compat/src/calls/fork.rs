@@ -44,7 +44,12 @@ export! {
     /// daemon(3): forks inside libc.
     fn daemon(nochdir: c_int, noclose: c_int) -> c_int {
         begin();
-        began(unsafe { real::daemon(nochdir, noclose) })
+        let result = began(unsafe { real::daemon(nochdir, noclose) });
+        if result == 0 {
+            // The parent has ended inside libc.
+            session::fork::leaving();
+        }
+        result
     }
 
     /// _exit(2): no destructor runs, so the statistics file is taken away here.
@@ -67,14 +72,15 @@ pub(super) fn cloning<T>(flags: u64, call: impl FnOnce() -> T) -> T {
     if flags & libc::CLONE_THREAD as u64 != 0 {
         return call();
     }
-    begin();
     if flags & BORROWS != BORROWS {
+        begin();
         if flags & libc::CLONE_VM as u64 == 0 {
             // The child may not come by here. The parent finds its own again when it needs them.
             process::forked();
         }
         return call();
     }
+    track::count(Counter::Forks);
     process::borrow(1);
     let result = call();
     process::borrow(-1);
@@ -92,8 +98,10 @@ pub(super) fn begin() {
 
 /// A call that makes a process has returned: 0 in the child.
 pub(super) fn began(pid: pid_t) -> pid_t {
-    if pid == 0 {
-        process::forked();
+    match pid {
+        0 => process::forked(),
+        1.. => {}
+        _ => session::fork::fork_failed(),
     }
     pid
 }

@@ -9,8 +9,8 @@
               which the program answers as it does without us; all others say why they are sound"
 )]
 
-mod data;
-mod descriptors;
+pub(crate) mod data;
+pub(crate) mod descriptors;
 mod exec;
 mod fork;
 mod identity;
@@ -21,3 +21,4 @@ mod resolver;
 mod sockets;
 mod stdio;
 mod system_call;
+mod zero_copy;

@@ -13,7 +13,8 @@ use libc::{epoll_event, fd_set, pollfd, sigset_t, size_t, timespec, timeval};
 
 use crate::export::export;
 use crate::process::{self, FRESH, TABLE};
-use crate::session::{self, epoll};
+use crate::session::poll::{self, Bits, Call};
+use crate::session::{self, epoll, nested};
 use crate::{clock, real, track};
 
 /// Distinguishes the epoll instances of a process, also those under a reused number.
@@ -25,10 +26,10 @@ export! {
     /// poll(2).
     also [__poll] fn poll(set: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
         if count != 1 || timeout == 0 || !is_timed() {
-            return unsafe { real::poll(set, count, timeout) };
+            return untimed_poll(set, count, timeout);
         }
         let begun = clock::now();
-        let ready = unsafe { real::poll(set, count, timeout) };
+        let ready = untimed_poll(set, count, timeout);
         if ready >= 0 {
             // SAFETY: the kernel has just read the one element.
             waited_for(unsafe { (*set).fd }, begun);
@@ -38,27 +39,37 @@ export! {
 
     /// poll(2), with the set's size checked.
     fn __poll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: c_int, size: size_t) -> c_int {
-        unsafe { real::__poll_chk(set, count, timeout, size) }
+        let call = || Some(Call { timeout: milliseconds(timeout), ..CALL });
+        let real = || unsafe { real::__poll_chk(set, count, timeout, size) };
+        if fits(count, size) { poll_by(set, count, call, real) } else { real() }
     }
 
     /// ppoll(2).
     fn ppoll(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
-        unsafe { real::ppoll(set, count, timeout, mask) }
+        let call = || Some(Call { timeout: nanoseconds(timeout)?, mask, ..CALL });
+        poll_by(set, count, call, || unsafe { real::ppoll(set, count, timeout, mask) })
     }
 
     /// ppoll(2), with the set's size checked.
     fn __ppoll_chk(set: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t, size: size_t) -> c_int {
-        unsafe { real::__ppoll_chk(set, count, timeout, mask, size) }
+        let call = || Some(Call { timeout: nanoseconds(timeout)?, mask, ..CALL });
+        let real = || unsafe { real::__ppoll_chk(set, count, timeout, mask, size) };
+        if fits(count, size) { poll_by(set, count, call, real) } else { real() }
     }
 
-    /// select(2).
+    /// select(2). As Linux does, it leaves in the time what is left of it.
     also [__select] fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int {
-        unsafe { real::select(count, read, write, except, timeout) }
+        let bits = Bits { count, read, write, except };
+        let call = || Some(Call { timeout: microseconds(timeout)?, ..CALL });
+        let rest = |ns| leave(timeout, short_time(ns));
+        select_by(bits, call, rest, || unsafe { real::select(count, read, write, except, timeout) })
     }
 
     /// pselect(2).
     fn pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec, mask: *const sigset_t) -> c_int {
-        unsafe { real::pselect(count, read, write, except, timeout, mask) }
+        let bits = Bits { count, read, write, except };
+        let call = || Some(Call { timeout: nanoseconds(timeout)?, mask, ..CALL });
+        select_by(bits, call, |_| {}, || unsafe { real::pselect(count, read, write, except, timeout, mask) })
     }
 
     /// epoll_create(2).
@@ -126,6 +137,7 @@ pub(super) fn control_by(
     }
     match entry.state() {
         State::Fresh => registered(epoll, operation, fd, event),
+        State::Epoll => nested::registered(epoll, operation, fd, event),
         State::Listener if !process::is_borrowed() => {
             session::listener::control(epoll, operation, fd, event, entry.slot());
         }
@@ -137,6 +149,183 @@ pub(super) fn control_by(
     result
 }
 
+/// A call of libc's, for ever and with the signals as they are.
+const CALL: Call = Call {
+    timeout: None,
+    mask: ptr::null(),
+    by_number: false,
+};
+
+#[inline(always)]
+fn untimed_poll(set: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
+    let call = || {
+        Some(Call {
+            timeout: milliseconds(timeout),
+            ..CALL
+        })
+    };
+    // SAFETY: the program's arguments.
+    poll_by(set, count, call, || unsafe {
+        real::poll(set, count, timeout)
+    })
+}
+
+/// poll(2) or ppoll(2): by the session layer if there is something of it in the set, and otherwise by
+/// `real`. `call` is what the program asks for; `None` for what the kernel has to refuse.
+#[inline(always)]
+fn poll_by(
+    set: *mut pollfd,
+    count: libc::nfds_t,
+    call: impl FnOnce() -> Option<Call>,
+    real: impl FnOnce() -> c_int,
+) -> c_int {
+    if poll::is_needed()
+        && let Some(call) = call()
+        && let Some(ready) = poll::poll(set, count, call)
+    {
+        return ready;
+    }
+    real()
+}
+
+/// select(2) or pselect(2), likewise. `rest` is told what is left of the time.
+#[inline(always)]
+fn select_by(
+    bits: Bits,
+    call: impl FnOnce() -> Option<Call>,
+    rest: impl FnOnce(u64),
+    real: impl FnOnce() -> c_int,
+) -> c_int {
+    if poll::is_needed()
+        && let Some(call) = call()
+        && let Some(ready) = select_ours(bits, call, rest)
+    {
+        return ready;
+    }
+    real()
+}
+
+#[cold]
+fn select_ours(bits: Bits, call: Call, rest: impl FnOnce(u64)) -> Option<c_int> {
+    let deadline = deadline(call.timeout);
+    let ready = poll::select(bits, call)?;
+    tell_rest(deadline, rest);
+    Some(ready)
+}
+
+/// When time is up, if a rest of it may be left.
+fn deadline(timeout: Option<u64>) -> Option<u64> {
+    timeout
+        .filter(|ns| *ns != 0)
+        .map(|ns| clock::now().saturating_add(ns))
+}
+
+fn tell_rest(deadline: Option<u64>, rest: impl FnOnce(u64)) {
+    if let Some(at) = deadline {
+        rest(at.saturating_sub(clock::now()));
+    }
+}
+
+/// Leaves the rest of the time where the time was.
+fn leave<T>(place: *mut T, time: T) {
+    // SAFETY: there is a time there, as it was read, and the call is one that writes to it.
+    unsafe { place.write_unaligned(time) };
+}
+
+/// Whether an array of the caller's is as long as is said: glibc ends the program if not.
+const fn fits(count: libc::nfds_t, size: size_t) -> bool {
+    size as u64 / size_of::<pollfd>() as u64 >= count
+}
+
+/// ppoll(2) by its number: the kernel leaves in the time what is left of it.
+pub(super) fn ppoll_by_number(
+    set: *mut pollfd,
+    count: libc::nfds_t,
+    timeout: *mut timespec,
+    mask: *const sigset_t,
+    mask_len: usize,
+) -> Option<c_int> {
+    let call = numbered(nanoseconds(timeout)?, mask, mask_len)?;
+    let deadline = deadline(call.timeout);
+    let ready = poll::poll(set, count, call)?;
+    tell_rest(deadline, |ns| leave(timeout, time(ns)));
+    Some(ready)
+}
+
+/// poll(2) by its number.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn poll_by_number(
+    set: *mut pollfd,
+    count: libc::nfds_t,
+    timeout: c_int,
+) -> Option<c_int> {
+    poll::poll(set, count, numbered(milliseconds(timeout), ptr::null(), 0)?)
+}
+
+/// pselect6(2): the mask and its size are behind one pointer.
+pub(super) fn pselect_by_number(
+    bits: Bits,
+    timeout: *mut timespec,
+    mask: *const (*const sigset_t, usize),
+) -> Option<c_int> {
+    let (mask, mask_len) = if mask.is_null() {
+        (ptr::null(), 0)
+    } else {
+        // SAFETY: any bytes are an address and a number.
+        unsafe { crate::user_memory::read(mask) }?
+    };
+    let call = numbered(nanoseconds(timeout)?, mask, mask_len)?;
+    select_ours(bits, call, |ns| leave(timeout, time(ns)))
+}
+
+/// select(2) by its number.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn select_by_number(bits: Bits, timeout: *mut timeval) -> Option<c_int> {
+    let call = numbered(microseconds(timeout)?, ptr::null(), 0)?;
+    select_ours(bits, call, |ns| leave(timeout, short_time(ns)))
+}
+
+/// A call by its number. `None` where there is nothing of ours, or the kernel refuses the mask.
+fn numbered(timeout: Option<u64>, mask: *const sigset_t, mask_len: usize) -> Option<Call> {
+    const MASK_LEN: usize = 8;
+    let is_good = mask.is_null() || mask_len == MASK_LEN;
+    (poll::is_needed() && is_good).then_some(Call {
+        timeout,
+        mask,
+        by_number: true,
+    })
+}
+
+const fn time(ns: u64) -> timespec {
+    timespec {
+        tv_sec: (ns / 1_000_000_000) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    }
+}
+
+const fn short_time(ns: u64) -> timeval {
+    timeval {
+        tv_sec: (ns / 1_000_000_000) as i64,
+        tv_usec: (ns % 1_000_000_000 / 1000) as i64,
+    }
+}
+
+/// A timeout of select(2), of which the microseconds may be a second and more. `None` for one that
+/// has to be refused.
+fn microseconds(timeout: *const timeval) -> Option<Option<u64>> {
+    if timeout.is_null() {
+        return Some(None);
+    }
+    // SAFETY: any bytes are a valid time.
+    let time = unsafe { crate::user_memory::read(timeout) }?;
+    let (seconds, rest) = (
+        u64::try_from(time.tv_sec).ok()?,
+        u64::try_from(time.tv_usec).ok()?,
+    );
+    let seconds = seconds.saturating_mul(1_000_000_000);
+    Some(Some(seconds.saturating_add(rest.saturating_mul(1000))))
+}
+
 /// A wait on an epoll instance: by `sessions` if there are some in it, and otherwise by `call`.
 #[inline(always)]
 fn with_sessions(
@@ -145,7 +334,7 @@ fn with_sessions(
     call: impl FnOnce() -> c_int,
 ) -> c_int {
     let entry = TABLE.load(epoll);
-    if entry.has(Entry::SESSIONS)
+    if (entry.has(Entry::SESSIONS) || entry.has(Entry::NESTS))
         && entry.state() == State::Epoll
         && let Some(ready) = sessions(entry)
     {

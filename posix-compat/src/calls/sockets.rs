@@ -161,8 +161,7 @@ pub(super) fn bind_by(
 ) -> c_int {
     let entry = TABLE.load(fd);
     if entry.is_session() {
-        // As of a connected TCP socket.
-        return errno::fail(libc::EINVAL);
+        return errno::fail(session::control::bind_error(fd, address, len));
     }
     if entry.state() != State::Fresh || sandbox::is_entered() {
         return call();
@@ -214,7 +213,10 @@ pub(super) fn accept_by(
 ) -> c_int {
     let begun = accepting(fd);
     let entry = TABLE.load(fd);
-    let accepted = if entry.state() == State::Listener && !process::is_borrowed() {
+    let accepted = if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        // The kernel refuses it, before it looks at anything else.
+        call()
+    } else if entry.state() == State::Listener && !process::is_borrowed() {
         let blocking = !entry.has(Entry::NONBLOCKING);
         match session::listener::accept(entry.slot(), fd, flags, blocking, &call) {
             Accepted::Kernel(accepted) => accepted,
@@ -253,7 +255,7 @@ pub(super) fn connect_by(
     if !entry.is_socket() || sandbox::is_entered() {
         return call();
     }
-    if let Some(result) = session::control::connect(fd) {
+    if let Some(result) = session::control::connect(fd, address, len) {
         return result;
     }
     if entry.has(Entry::CONNECTING) {
@@ -283,6 +285,9 @@ pub(super) fn connect_by(
     }
     let begun = clock::now();
     let result = call();
+    if entry.state() == State::Listener && result == 0 {
+        session::listener::stopped(entry.slot());
+    }
     connected(fd, remote, result, begun);
     result
 }
@@ -346,6 +351,9 @@ fn shut_down(fd: c_int, how: c_int) {
         _ => return,
     };
     let entry = TABLE.load(fd);
+    if entry.state() == State::Listener && bits & 1 != 0 {
+        session::listener::stopped(entry.slot());
+    }
     if entry.state() == State::Fresh
         && let Some(fresh) = FRESH.slot(entry.slot())
         && fresh.with(|details| details.shut |= bits).is_none()

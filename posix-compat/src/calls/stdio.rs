@@ -1,17 +1,21 @@
 //! Streams over descriptors. The bytes that go through a stream are moved inside libc, on the
-//! kernel's socket; what matters here is that a stream closes its descriptor out of our sight.
+//! kernel's socket, unless a session carries it; what matters here is that a stream closes its
+//! descriptor out of our sight.
 
 use std::ffi::{c_char, c_int, c_void};
 
 use libc::FILE;
 
 use crate::export::export;
-use crate::{real, track};
+use crate::{real, session, track};
 
 export! {
     /// fdopen(3).
     also [_IO_fdopen] fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
-        unsafe { real::fdopen(fd, mode) }
+        match session::stream::open(fd, mode) {
+            Some(stream) => stream,
+            None => unsafe { real::fdopen(fd, mode) },
+        }
     }
 
     /// fclose(3): closes the descriptor inside libc.
@@ -22,18 +26,28 @@ export! {
 
     /// freopen(3): closes the descriptor inside libc.
     fn freopen(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
+        if let Some(stream) = session::stream::reopen(path, mode, stream) {
+            return stream;
+        }
         forget(stream);
         unsafe { real::freopen(path, mode, stream) }
     }
 
     /// freopen(3), for 64-bit offsets.
     fn freopen64(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
+        if let Some(stream) = session::stream::reopen(path, mode, stream) {
+            return stream;
+        }
         forget(stream);
         unsafe { real::freopen64(path, mode, stream) }
     }
 
     /// vdprintf(3): the arguments are a `va_list`, which is passed by its address.
     fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
+        let to_memory = |place, size, list| unsafe { vsnprintf(place, size, format, list) };
+        if let Some(printed) = session::stream::print(fd, arguments, to_memory) {
+            return printed;
+        }
         let printed = unsafe { real::vdprintf(fd, format, arguments) };
         super::data::sent_otherwise(fd, printed as isize);
         printed
@@ -41,14 +55,25 @@ export! {
 
     /// vdprintf(3), with the format checked.
     fn __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut c_void) -> c_int {
+        let to_memory = |place, size, list| unsafe {
+            __vsnprintf_chk(place, size, flag, size, format, list)
+        };
+        if let Some(printed) = session::stream::print(fd, arguments, to_memory) {
+            return printed;
+        }
         let printed = unsafe { real::__vdprintf_chk(fd, flag, format, arguments) };
         super::data::sent_otherwise(fd, printed as isize);
         printed
     }
 }
 
+unsafe extern "C-unwind" {
+    fn vsnprintf(place: *mut c_char, size: usize, format: *const c_char, list: *mut c_void) -> c_int;
+    fn __vsnprintf_chk(place: *mut c_char, size: usize, flag: c_int, room: usize, format: *const c_char, list: *mut c_void) -> c_int;
+}
+
 fn forget(stream: *mut FILE) {
-    if stream.is_null() {
+    if stream.is_null() || session::stream::is_ours(stream) {
         return;
     }
     let code = crate::errno::last();

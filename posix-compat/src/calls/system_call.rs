@@ -8,6 +8,7 @@ use dmm_nsocket::table::{Entry, State};
 use super::{data, descriptors, exec, fork, names, readiness, sockets};
 use crate::export::export;
 use crate::process::TABLE;
+use crate::session::poll::Bits;
 use crate::{process, real, sandbox, track, user_memory};
 
 export! {
@@ -19,6 +20,9 @@ export! {
         let (int, uint) = (|x: c_long| x as c_int, |x: c_long| x as c_uint);
         if let Some(result) = on_session(number, [a, b, c, d, e, f]) {
             return result;
+        }
+        if let Some(result) = on_set(number, [a, b, c, d, e, f]) {
+            return result.into();
         }
         let result: c_long = match number {
             libc::SYS_socket => sockets::socket_by(int(a), int(b), int(c), small).into(),
@@ -62,9 +66,7 @@ export! {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_dup2 => descriptors::duplicated_over(int(a), int(b), small).into(),
             libc::SYS_fcntl => {
-                let result = call();
-                descriptors::after_fcntl(int(a), int(b), c as c_ulong, int(result));
-                result
+                descriptors::after_fcntl(int(a), int(b), c as c_ulong, small()).into()
             }
             libc::SYS_epoll_create1 => readiness::created(small()).into(),
             #[cfg(target_arch = "x86_64")]
@@ -106,11 +108,33 @@ export! {
     }
 }
 
+/// poll(2) and select(2), where there is something of the session layer in the set.
+fn on_set(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> Option<c_int> {
+    let bits = Bits {
+        count: a as c_int,
+        read: b as *mut _,
+        write: c as *mut _,
+        except: d as *mut _,
+    };
+    match number {
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll => readiness::poll_by_number(a as *mut _, b as c_ulong, c as c_int),
+        libc::SYS_ppoll => {
+            let (mask, mask_len) = (d as *const _, e as usize);
+            readiness::ppoll_by_number(a as *mut _, b as c_ulong, c as *mut _, mask, mask_len)
+        }
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_select => readiness::select_by_number(bits, e as *mut _),
+        libc::SYS_pselect6 => readiness::pselect_by_number(bits, e as *mut _, f as *const _),
+        _ => None,
+    }
+}
+
 /// Calls that a session, or an epoll instance with sessions, answers: by the functions of those names.
 /// The rest has arms of its own, or is the kernel's.
 fn on_session(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> Option<c_long> {
     let entry = TABLE.load(a as c_int);
-    if entry.state() == State::Epoll && entry.has(Entry::SESSIONS) {
+    if entry.state() == State::Epoll && (entry.has(Entry::SESSIONS) || entry.has(Entry::NESTS)) {
         // SAFETY: the program's own arguments, as everywhere below.
         return Some(
             unsafe {

@@ -32,6 +32,8 @@ pub(crate) struct Descriptor {
     note: Option<Note>,
     /// Sessions are to be served beside the kernel's connections, or (true) instead of them.
     serves: Option<bool>,
+    /// The session that carries the socket now.
+    session: Option<u32>,
 }
 
 impl Descriptor {
@@ -43,6 +45,7 @@ impl Descriptor {
             applied: 0,
             note: None,
             serves: None,
+            session: None,
         }
     }
 
@@ -68,13 +71,22 @@ impl Descriptor {
 
     /// The socket is bound to the kernel now, under all its names.
     pub(super) fn on_kernel(&self) {
+        let mut listener = None;
         for (fd, entry) in self.names() {
-            let placed = match self.serves {
-                Some(alone) => self.as_listener(entry, alone),
-                None => entry.on_kernel(),
+            let placed = match (self.serves, listener) {
+                (None, _) => entry.on_kernel(),
+                (Some(alone), None) => self.as_listener(entry, alone),
+                (Some(_), Some(handle)) if session::listener::name(handle) => {
+                    entry.as_listener(handle)
+                }
+                (Some(_), Some(_)) => entry.on_kernel(),
             };
+            let listens = placed.state() == State::Listener;
             if TABLE.exchange(fd, entry, placed) {
                 FRESH.release(self.slot);
+                listener = listener.or_else(|| listens.then(|| placed.slot()));
+            } else if listens {
+                session::listener::unname(placed.slot());
             }
         }
     }
@@ -97,7 +109,7 @@ impl Descriptor {
     }
 
     /// The session takes the socket's place under all its names.
-    fn put_session(&self, session: Session) -> Result<(), Refusal> {
+    fn put_session(&mut self, session: Session) -> Result<(), Refusal> {
         let refused = |errno| Refusal::because(Reason::SystemError, errno);
         let Session {
             socket,
@@ -163,15 +175,24 @@ impl Descriptor {
             return Err(Refusal::new(Reason::SharedDescriptor));
         }
         watches::renew_session(self.fresh, handle);
+        self.session = Some(handle);
         Ok(())
     }
 
     /// Calls `f` with the statistics record of every descriptor that names the socket.
     pub(super) fn each_record(&self, f: impl Fn(Record<'static>)) {
-        for (fd, _) in self.names() {
+        let f = |fd| {
             if let Some(record) = track::record(fd) {
                 f(record);
             }
+        };
+        match self.session {
+            Some(handle) => {
+                let named = |entry: Entry| entry.is_session() && entry.slot() == handle;
+                let names = TABLE.managed(0, u32::MAX);
+                names.for_each(|(fd, entry)| if named(entry) { f(fd) });
+            }
+            None => self.names().for_each(|(fd, _)| f(fd)),
         }
     }
 

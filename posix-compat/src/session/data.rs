@@ -4,8 +4,9 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
 use dmm_nsocket::session::endpoint::{Stop, Take};
+use dmm_nsocket::stats::Counter;
 use dmm_nsocket::stats::HistogramKind;
-use libc::{iovec, msghdr, size_t, ssize_t};
+use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 use super::pool::{SESSIONS, Using};
 use super::wait::{self, For, borrow};
@@ -42,12 +43,21 @@ impl Call {
     }
 }
 
-/// recv(2), read(2). `None`: the descriptor is no session any more, the kernel has it.
+/// read(2): of no bytes it does nothing.
+#[inline]
+pub(crate) fn read(call: Call, data: *mut c_void, len: size_t) -> Option<ssize_t> {
+    if len == 0 {
+        return SESSIONS.enter(call.handle).map(|_| 0);
+    }
+    receive(call, data, len)
+}
+
+/// recv(2). `None`: the descriptor is no session any more, the kernel has it.
 #[inline]
 pub(crate) fn receive(call: Call, data: *mut c_void, len: size_t) -> Option<ssize_t> {
     let using = SESSIONS.enter(call.handle)?;
-    if is_bad(data, len) {
-        return Some(errno::fail(libc::EFAULT));
+    if is_bad(data, len) || len == 0 {
+        return Some(receive_nothing(using, call, len));
     }
     let len = len.min(MAX);
     if call.flags & !libc::MSG_DONTWAIT == 0 {
@@ -59,9 +69,14 @@ pub(crate) fn receive(call: Call, data: *mut c_void, len: size_t) -> Option<ssiz
                 Take::Consume,
             )
         };
-        if let Ok(n) = read {
-            sample(&using, call.fd);
-            return Some(n as ssize_t);
+        match read {
+            Ok(n) => {
+                sample(&using, call.fd);
+                return Some(n as ssize_t);
+            }
+            // It is told once.
+            Err(Stop::Error(code)) => return Some(errno::fail(code)),
+            Err(_) => {}
         }
     }
     let place = [iovec {
@@ -71,11 +86,26 @@ pub(crate) fn receive(call: Call, data: *mut c_void, len: size_t) -> Option<ssiz
     Some(receive_slowly(using, call, Places(&place), len))
 }
 
-/// readv(2), recvmsg(2).
-pub(crate) fn receive_vector(call: Call, vector: *const iovec, count: usize) -> Option<ssize_t> {
+/// readv(2): of no bytes it does nothing.
+pub(crate) fn read_vector(call: Call, vector: *const iovec, count: usize) -> Option<ssize_t> {
     let using = SESSIONS.enter(call.handle)?;
     // SAFETY: the program hands over a vector of so many parts.
     match unsafe { Places::of(vector, count) } {
+        Ok((_, 0)) => Some(0),
+        Ok((places, total)) => Some(receive_slowly(using, call, places, total)),
+        Err(code) => Some(errno::fail(code)),
+    }
+}
+
+/// The vector of recvmsg(2).
+fn receive_vector(call: Call, vector: *const iovec, count: usize) -> Option<ssize_t> {
+    let using = SESSIONS.enter(call.handle)?;
+    if count > IOV_MAX {
+        return Some(errno::fail(libc::EMSGSIZE));
+    }
+    // SAFETY: the program hands over a vector of so many parts.
+    match unsafe { Places::of(vector, count) } {
+        Ok((_, 0)) => Some(receive_nothing(using, call, 0)),
         Ok((places, total)) => Some(receive_slowly(using, call, places, total)),
         Err(code) => Some(errno::fail(code)),
     }
@@ -86,7 +116,7 @@ pub(crate) fn receive_vector(call: Call, vector: *const iovec, count: usize) -> 
 pub(crate) fn send(call: Call, data: *const c_void, len: size_t) -> Option<ssize_t> {
     let using = SESSIONS.enter(call.handle)?;
     if is_bad(data, len) {
-        return Some(errno::fail(libc::EFAULT));
+        return Some(send_nothing(&using, call));
     }
     let len = len.min(MAX);
     let mut sent = 0;
@@ -100,6 +130,8 @@ pub(crate) fn send(call: Call, data: *const c_void, len: size_t) -> Option<ssize
         match written {
             Ok(n) if n == len || !call.blocking => return Some(n as ssize_t),
             Ok(n) => sent = n,
+            // It is told once.
+            Err(Stop::Error(code)) => return Some(errno::fail(code)),
             Err(_) => {}
         }
     }
@@ -110,8 +142,19 @@ pub(crate) fn send(call: Call, data: *const c_void, len: size_t) -> Option<ssize
     Some(send_slowly(using, call, Places(&place), len, sent))
 }
 
-/// writev(2), sendmsg(2).
-pub(crate) fn send_vector(call: Call, vector: *const iovec, count: usize) -> Option<ssize_t> {
+/// writev(2): of no bytes it does nothing.
+pub(crate) fn write_vector(call: Call, vector: *const iovec, count: usize) -> Option<ssize_t> {
+    let using = SESSIONS.enter(call.handle)?;
+    // SAFETY: the program hands over a vector of so many parts.
+    match unsafe { Places::of(vector, count) } {
+        Ok((_, 0)) => Some(0),
+        Ok((places, total)) => Some(send_slowly(using, call, places, total, 0)),
+        Err(code) => Some(errno::fail(code)),
+    }
+}
+
+/// The vector of sendmsg(2).
+fn send_vector(call: Call, vector: *const iovec, count: usize) -> Option<ssize_t> {
     let using = SESSIONS.enter(call.handle)?;
     // SAFETY: the program hands over a vector of so many parts.
     match unsafe { Places::of(vector, count) } {
@@ -126,6 +169,9 @@ pub(crate) fn receive_message(call: Call, message: *mut msghdr) -> Option<ssize_
     let Some(header) = (unsafe { user_memory::read(message) }) else {
         return Some(errno::fail(libc::EFAULT));
     };
+    if !header.msg_name.is_null() && header.msg_namelen.cast_signed() < 0 {
+        return Some(errno::fail(libc::EINVAL));
+    }
     let received = receive_vector(call, header.msg_iov, header.msg_iovlen)?;
     if received >= 0 {
         // SAFETY: the header can be read; that it can be written is the program's word.
@@ -141,9 +187,59 @@ pub(crate) fn receive_message(call: Call, message: *mut msghdr) -> Option<ssize_
 /// sendmsg(2).
 pub(crate) fn send_message(call: Call, message: *const msghdr) -> Option<ssize_t> {
     // SAFETY: any bytes are a valid msghdr.
-    match unsafe { user_memory::read(message) } {
-        Some(header) => send_vector(call, header.msg_iov, header.msg_iovlen),
-        None => Some(errno::fail(libc::EFAULT)),
+    let Some(header) = (unsafe { user_memory::read(message) }) else {
+        return Some(errno::fail(libc::EFAULT));
+    };
+    // Longer names are cut off by this call.
+    let len = match header.msg_namelen.cast_signed() {
+        ..0 => header.msg_namelen,
+        _ => header.msg_namelen.min(LONGEST_NAME),
+    };
+    if let Err(code) = check_name(header.msg_name.cast(), len) {
+        return Some(errno::fail(code));
+    }
+    if header.msg_iovlen > IOV_MAX {
+        return Some(errno::fail(libc::EMSGSIZE));
+    }
+    send_vector(call, header.msg_iov, header.msg_iovlen)
+}
+
+/// sendto(2): a connected TCP socket takes no notice of the address, but the kernel has read it.
+#[inline]
+pub(crate) fn send_to(
+    call: Call,
+    (data, len): (*const c_void, size_t),
+    (name, name_len): (*const sockaddr, socklen_t),
+) -> Option<ssize_t> {
+    match check_name(name, name_len) {
+        Ok(()) => send(call, data, len),
+        Err(code) => Some(errno::fail(code)),
+    }
+}
+
+/// Bytes of a socket address at most (struct sockaddr_storage).
+const LONGEST_NAME: socklen_t = 128;
+
+#[inline]
+fn check_name(name: *const sockaddr, len: socklen_t) -> Result<(), c_int> {
+    if name.is_null() {
+        return Ok(());
+    }
+    check_address(name, len)
+}
+
+/// What the kernel says of an address before it looks what it says (move_addr_to_kernel).
+pub(super) fn check_address(name: *const sockaddr, len: socklen_t) -> Result<(), c_int> {
+    if len == 0 {
+        return Ok(());
+    }
+    if len > LONGEST_NAME {
+        return Err(libc::EINVAL);
+    }
+    if user_memory::readable(name.cast(), len as usize) {
+        Ok(())
+    } else {
+        Err(libc::EFAULT)
     }
 }
 
@@ -153,7 +249,7 @@ const MAX: usize = 0x7fff_f000;
 /// Addresses that no memory of a program's is at. What else is bad shows as a fault, not as EFAULT:
 /// to ask the kernel each time would cost more than the copy.
 #[inline]
-fn is_bad<T>(data: *const T, len: usize) -> bool {
+pub(super) fn is_bad<T>(data: *const T, len: usize) -> bool {
     let start = data as usize;
     len != 0 && (start < 4096 || start.saturating_add(len) > 1 << 47)
 }
@@ -210,6 +306,27 @@ impl<'a> Places<'a> {
     }
 }
 
+/// recv(2) of no bytes, or to where none can be written: waits for some all the same, and takes none.
+#[cold]
+fn receive_nothing(using: Using, call: Call, len: usize) -> ssize_t {
+    let mut byte = 0_u8;
+    let place = [iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    }];
+    let flags = call.flags & !libc::MSG_TRUNC | libc::MSG_PEEK;
+    let received = receive_slowly(using, call.with(flags), Places(&place), 1);
+    // Whatever ends the wait, a signal or a timeout too, the kernel has what it wanted: no bytes.
+    let waited = may_wait(call) && flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0;
+    if received > 0 && len > 0 {
+        return errno::fail(libc::EFAULT);
+    }
+    if received < 0 && len == 0 && waited && matches!(errno::last(), libc::EINTR | libc::EAGAIN) {
+        return 0;
+    }
+    received.min(0)
+}
+
 #[cold]
 fn receive_slowly(mut using: Using, call: Call, places: Places<'_>, total: usize) -> ssize_t {
     let (session, endpoint) = (using.session(), using.endpoint());
@@ -228,6 +345,7 @@ fn receive_slowly(mut using: Using, call: Call, places: Places<'_>, total: usize
     let mut done = 0;
     loop {
         let take = match peek {
+            true if call.flags & libc::MSG_TRUNC != 0 => Take::Measure,
             true => Take::Peek(0),
             false if call.flags & libc::MSG_TRUNC != 0 => Take::Discard,
             false => Take::Consume,
@@ -356,6 +474,16 @@ fn receive_stray(
     moved as ssize_t
 }
 
+/// send(2) of bytes that cannot be read: what the connection has to say comes first.
+#[cold]
+fn send_nothing(using: &Using, call: Call) -> ssize_t {
+    // SAFETY: no places.
+    match unsafe { using.endpoint().write(borrow(call.fd), std::iter::empty()) } {
+        Ok(_) => errno::fail(libc::EFAULT),
+        Err(stop) => cannot_send(call, stop),
+    }
+}
+
 #[cold]
 fn send_slowly(
     mut using: Using,
@@ -366,7 +494,13 @@ fn send_slowly(
 ) -> ssize_t {
     let (session, endpoint) = (using.session(), using.endpoint());
     if call.flags & libc::MSG_OOB != 0 {
+        track::count(Counter::OptionsUnsupported);
         return errno::fail(libc::EOPNOTSUPP);
+    }
+    if call.flags & libc::MSG_FASTOPEN != 0
+        && !session.connecting.swap(false, Ordering::AcqRel)
+    {
+        return errno::fail(libc::EISCONN);
     }
     let blocking = may_wait(call);
     let mut done = sent;

@@ -30,7 +30,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::pool::{SESSIONS, Using};
 use super::wait::borrow;
-use super::{board, listener};
+use super::{board, listener, nested};
 use crate::process::TABLE;
 use crate::{clock, errno, real};
 use dmm_nsocket::table::{Entry, State};
@@ -78,7 +78,7 @@ pub(super) struct Instance {
 /// What the program has asked for of one descriptor. All zero is a free one.
 #[repr(C, align(64))]
 struct Registration {
-    /// `FREE`, `ACTIVE`, `SPENT` (a one-shot that has fired).
+    /// `FREE`, `ACTIVE`, `SPENT` (a one-shot that has fired), `DORMANT`.
     state: AtomicU32,
     /// The program's descriptor.
     fd: AtomicI32,
@@ -97,6 +97,10 @@ struct Registration {
 const FREE: u32 = 0;
 const ACTIVE: u32 = 1;
 const SPENT: u32 = 2;
+/// The program has removed it, the kernel has it still: programs that remove a descriptor often add it
+/// again (each time they have something to write, say), which then costs no system call. It reports
+/// nothing.
+const DORMANT: u32 = 3;
 
 /// What the kernel's registration of a session asks for.
 const KERNEL_EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
@@ -173,17 +177,21 @@ fn control_target(
 ) -> c_int {
     let wanted = match operation {
         libc::EPOLL_CTL_DEL => (0, 0),
-        // SAFETY: any bytes are a valid event.
-        _ => match unsafe { crate::user_memory::read(event) } {
-            Some(event) => (event.events, event.u64),
-            None => return errno::fail(libc::EFAULT),
-        },
+        _ if super::data::is_bad(event, size_of::<epoll_event>()) => {
+            return errno::fail(libc::EFAULT);
+        }
+        _ => {
+            // SAFETY: the program hands over an event, which may be packed as it likes.
+            let event = unsafe { event.read_unaligned() };
+            (event.events, event.u64)
+        }
     };
     match operation {
         libc::EPOLL_CTL_ADD => add(epoll, fd, wanted, target),
         libc::EPOLL_CTL_MOD => modify(epoll, fd, wanted, target),
         libc::EPOLL_CTL_DEL => delete(epoll, fd, target),
-        _ => errno::fail(libc::EINVAL),
+        // The kernel says what is wrong.
+        _ => kernel_control(epoll, operation, fd, 0, 0),
     }
 }
 
@@ -206,16 +214,27 @@ fn add(epoll: c_int, fd: c_int, (events, data): (u32, u64), target: Target<'_>) 
             _ => kernel_control(epoll, libc::EPOLL_CTL_ADD, fd, KERNEL_EVENTS, 0),
         };
     };
+    if instance.is_inherited() {
+        instance.inherit();
+    }
+    if let Target::Session(using) = target
+        && let Some((index, registration)) = instance.dormant(fd, using)
+    {
+        registration.data.store(data, Ordering::Relaxed);
+        registration.events.store(events, Ordering::Relaxed);
+        registration.state.store(ACTIVE, Ordering::Release);
+        instance.list(index, using);
+        instance.look_at(index);
+        instance.wake_others(epoll);
+        return 0;
+    }
     let Some((index, registration)) = instance.take() else {
         return errno::fail(libc::ENOSPC);
     };
     let address = ptr::from_ref(registration) as u64;
     let (number, kernel_events) = match target {
         Target::Session(_) => (fd, KERNEL_EVENTS | events & EXCLUSIVE_FOR_SESSIONS),
-        Target::Listener { rendezvous, .. } => {
-            let edge = events & (libc::EPOLLET as u32 | EXCLUSIVE);
-            (rendezvous, libc::EPOLLIN as u32 | edge)
-        }
+        Target::Listener { rendezvous, .. } => (rendezvous, for_rendezvous(events)),
     };
     registration.fd.store(fd, Ordering::Relaxed);
     registration
@@ -237,6 +256,7 @@ fn add(epoll: c_int, fd: c_int, (events, data): (u32, u64), target: Target<'_>) 
     if let Target::Session(using) = target {
         instance.list(index, using);
         instance.look_at(index);
+        instance.wake_others(epoll);
     }
     result
 }
@@ -251,8 +271,12 @@ fn modify(epoll: c_int, fd: c_int, (events, data): (u32, u64), target: Target<'_
         Some((instance, index, registration))
     });
     let Some((instance, index, registration)) = found else {
+        if is_dormant(epoll, fd, target) {
+            return errno::fail(libc::ENOENT);
+        }
         // Not registered, or no instance: the kernel says which.
-        return kernel_control(epoll, libc::EPOLL_CTL_MOD, fd, KERNEL_EVENTS, 0);
+        let events = KERNEL_EVENTS | events & libc::EPOLLEXCLUSIVE as u32;
+        return kernel_control(epoll, libc::EPOLL_CTL_MOD, fd, events, 0);
     };
     let exclusive = libc::EPOLLEXCLUSIVE as u32;
     if (events | registration.events.load(Ordering::Relaxed)) & exclusive != 0 {
@@ -264,9 +288,8 @@ fn modify(epoll: c_int, fd: c_int, (events, data): (u32, u64), target: Target<'_
     match target {
         Target::Session(_) => instance.look_at(index),
         Target::Listener { rendezvous, .. } => {
-            let edge = events & libc::EPOLLET as u32;
             let address = ptr::from_ref(registration) as u64;
-            let events = libc::EPOLLIN as u32 | edge;
+            let events = for_rendezvous(events);
             return kernel_control(epoll, libc::EPOLL_CTL_MOD, rendezvous, events, address);
         }
     }
@@ -283,6 +306,17 @@ fn delete(epoll: c_int, fd: c_int, target: Target<'_>) -> c_int {
         let (index, registration) = instance.find(fd, target)?;
         Some((instance, index, registration))
     });
+    if let (Target::Session(using), Some((instance, index, registration))) = (target, found)
+        && instance.lies_down(index, using)
+    {
+        registration.state.store(DORMANT, Ordering::Release);
+        using.endpoint().unlist();
+        instance.wake_others(epoll);
+        return 0;
+    }
+    if found.is_none() && is_dormant(epoll, fd, target) {
+        return errno::fail(libc::ENOENT);
+    }
     let result = kernel_control(epoll, libc::EPOLL_CTL_DEL, number, 0, 0);
     if result == 0
         && let Some((instance, index, registration)) = found
@@ -297,11 +331,23 @@ fn delete(epoll: c_int, fd: c_int, target: Target<'_>) -> c_int {
     result
 }
 
+/// Whether the program has removed the descriptor, and the kernel has it still.
+fn is_dormant(epoll: c_int, fd: c_int, target: Target<'_>) -> bool {
+    match (Instance::of(epoll), target) {
+        (Some(instance), Target::Session(using)) => instance.dormant(fd, using).is_some(),
+        _ => false,
+    }
+}
+
 /// A session ends in this process: its registrations go with it, as the kernel's do.
 pub(super) fn unregister(using: &Using) {
     let word = using.session().registered.load(Ordering::Acquire);
     if word == 0 {
         return;
+    }
+    if using.endpoint().is_shared() && board::existing().is_some() && word & SEVERAL == 0 {
+        // Other processes have the session still.
+        using.endpoint().unlist();
     }
     for instance in &PLACES {
         if instance.generation.load(Ordering::Acquire) == 0 {
@@ -317,6 +363,63 @@ pub(super) fn unregister(using: &Using) {
                 instance.give_back(index);
             }
         });
+    }
+}
+
+/// Where a session that is about to be the kernel's is registered.
+pub(super) struct Watched {
+    places: [Option<(c_int, c_int, epoll_event)>; 8],
+}
+
+impl Watched {
+    /// Takes the session out of all instances.
+    pub(super) fn of(using: &Using) -> Self {
+        let mut places = [None; 8];
+        let mut free = places.iter_mut();
+        for (epoll, entry) in TABLE.managed(0, u32::MAX) {
+            if entry.state() != State::Epoll || !entry.has(Entry::SESSIONS) {
+                continue;
+            }
+            let Some(instance) = Instance::of(epoll) else {
+                continue;
+            };
+            instance.each(None, |_, registration| {
+                if registration.state.load(Ordering::Acquire) != ACTIVE
+                    || registration.is_listener.load(Ordering::Relaxed) == 1
+                    || registration.target.load(Ordering::Relaxed) != using.handle()
+                {
+                    return;
+                }
+                let fd = registration.fd.load(Ordering::Relaxed);
+                let event = epoll_event {
+                    events: registration.events.load(Ordering::Relaxed),
+                    u64: registration.data.load(Ordering::Relaxed),
+                };
+                if kernel_control(epoll, libc::EPOLL_CTL_DEL, fd, 0, 0) == 0
+                    && let Some(place) = free.next()
+                {
+                    *place = Some((epoll, fd, event));
+                }
+            });
+        }
+        Self { places }
+    }
+
+    /// Registers what is under the numbers now.
+    pub(super) fn renew(&self) {
+        for (epoll, fd, event) in self.places.iter().flatten() {
+            others_registered(*epoll);
+            kernel_control(*epoll, libc::EPOLL_CTL_ADD, *fd, event.events, event.u64);
+        }
+    }
+}
+
+/// A child is about to be made, which may ask that the peers of sessions ring for everything.
+pub(super) fn before_fork() {
+    for instance in &PLACES {
+        if instance.generation.load(Ordering::Acquire) != 0 {
+            instance.has_others.store(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -406,13 +509,67 @@ pub(crate) fn closed(entry: Entry) {
     instance.generation.store(0, Ordering::Release);
 }
 
+/// Whether a wait on the instance of that generation would find a session ready: for those who wait
+/// for the instance in another way. The kernel's part is not looked at.
+pub(super) fn is_ready(generation: u32) -> bool {
+    Instance::of_generation(generation).is_some_and(Instance::peek) || nested::is_ready(generation)
+}
+
+/// Whether peers have said something of sessions in the instance that nobody has looked at.
+pub(super) fn has_news(generation: u32) -> bool {
+    Instance::of_generation(generation)
+        .and_then(Instance::waiter)
+        .is_some_and(|waiter| waiter.taker.is_ready(waiter.words))
+}
+
+/// Takes away what peers have sent to the instance's sessions to wake us.
+pub(super) fn drain(generation: u32) {
+    if let Some(instance) = Instance::of_generation(generation) {
+        instance.drain();
+    }
+    nested::drain(generation);
+}
+
+/// The kernel has said that an instance is readable: whether it still is when what peers have sent to
+/// its sessions, to wake us, is taken away.
+pub(super) fn is_readable_by_others(generation: u32, epoll: c_int) -> bool {
+    drain(generation);
+    is_readable(epoll)
+}
+
+/// Somebody is about to wait for the kernel's instance to be readable, and looks once more: peers ring.
+/// To be ended by [`rise`].
+pub(super) fn lie_down(generation: u32) {
+    if let Some(waiter) = Instance::of_generation(generation).and_then(Instance::waiter) {
+        // A thread may be cancelled in its sleep: nothing may need dropping.
+        std::mem::forget(waiter.sleep.prepare(|| false));
+    }
+    nested::lie_down(generation);
+}
+
+/// After [`lie_down`].
+pub(super) fn rise(generation: u32) {
+    if let Some(waiter) = Instance::of_generation(generation).and_then(Instance::waiter) {
+        waiter.sleep.rise();
+    }
+    nested::rise(generation);
+}
+
 /// epoll_wait(2) and its kin on an instance that has sessions. `None`: it has none.
 pub(crate) fn wait(call: Wait) -> Option<c_int> {
-    let instance = Instance::of(call.epoll)?;
     if call.count <= 0 || (call.events as usize) < 4096 {
         return None;
     }
-    Some(instance.wait(call))
+    let entry = TABLE.load(call.epoll);
+    nested::waited(entry.slot());
+    let instance = Instance::of(call.epoll);
+    if entry.has(Entry::NESTS) {
+        return Some(nested::wait(entry.slot(), call, |call| match instance {
+            Some(instance) => instance.wait(call),
+            None => kernel_wait(call, call.events, call.count, call.timeout),
+        }));
+    }
+    Some(instance?.wait(call))
 }
 
 impl Instance {
@@ -439,10 +596,14 @@ impl Instance {
         if entry.state() != State::Epoll || !entry.has(Entry::SESSIONS) {
             return None;
         }
+        Self::of_generation(entry.slot())
+    }
+
+    fn of_generation(generation: u32) -> Option<&'static Self> {
         // Nearly always the first: programs have few, and this is done for each wait.
         PLACES
             .iter()
-            .find(|place| place.generation.load(Ordering::Acquire) == entry.slot())
+            .find(|place| place.generation.load(Ordering::Acquire) == generation)
     }
 
     #[cold]
@@ -475,6 +636,7 @@ impl Instance {
                 TABLE.exchange(fd, named, named.with(Entry::SESSIONS, true));
             }
         }
+        nested::has_sessions(entry.slot(), epoll);
         Some(place)
     }
 
@@ -553,7 +715,7 @@ impl Instance {
 
     fn find(&self, fd: c_int, target: Target<'_>) -> Option<(u32, &'static Registration)> {
         let is_it = |registration: &Registration| {
-            registration.state.load(Ordering::Acquire) != FREE
+            !matches!(registration.state.load(Ordering::Acquire), FREE | DORMANT)
                 && registration.fd.load(Ordering::Relaxed) == fd
                 && registration.target.load(Ordering::Relaxed) == target.handle()
                 && (registration.is_listener.load(Ordering::Relaxed) == 1)
@@ -576,6 +738,30 @@ impl Instance {
             }
         });
         found
+    }
+
+    /// The registration of a session that the program has removed and the kernel has not.
+    fn dormant(&self, fd: c_int, using: &Using) -> Option<(u32, &'static Registration)> {
+        let word = using.session().registered.load(Ordering::Acquire);
+        if word & REGISTERED == 0 || word & SEVERAL != 0 {
+            return None;
+        }
+        let index = word as u32 & 0xffff;
+        let registration = self.at(index)?;
+        (registration.state.load(Ordering::Acquire) == DORMANT
+            && registration.is_listener.load(Ordering::Relaxed) == 0
+            && registration.fd.load(Ordering::Relaxed) == fd
+            && registration.target.load(Ordering::Relaxed) == using.handle())
+        .then_some((index, registration))
+    }
+
+    /// Whether a registration that the program removes may lie dormant: it is the session's only one,
+    /// and no other process has it.
+    fn lies_down(&self, index: u32, using: &Using) -> bool {
+        let word = using.session().registered.load(Ordering::Acquire);
+        word == REGISTERED | u64::from(index)
+            && !using.endpoint().is_shared()
+            && !self.is_inherited()
     }
 
     fn take(&self) -> Option<(u32, &'static Registration)> {
@@ -629,10 +815,16 @@ impl Instance {
     fn list(&self, index: u32, using: &Using) {
         let (session, endpoint) = (using.session(), using.endpoint());
         let word = REGISTERED | u64::from(index);
-        let first = session
-            .registered
-            .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
+        let first = match session.registered.compare_exchange(
+            0,
+            word,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => true,
+            // It was dormant.
+            Err(before) => before == word,
+        };
         let place = self
             .own_board()
             .zip(self.place.load(Ordering::Acquire).checked_sub(1));
@@ -643,18 +835,63 @@ impl Instance {
                 session: index as u16,
             }),
             _ => {
-                session.registered.fetch_or(SEVERAL, Ordering::AcqRel);
-                endpoint.unlist();
-                endpoint.ring_always(true);
+                self.has_others.store(1, Ordering::Relaxed);
+                self.rely_on_tokens(using);
             }
         }
+    }
+
+    /// The peer rings for everything: no waiter is known to it.
+    fn rely_on_tokens(&self, using: &Using) {
+        using
+            .session()
+            .registered
+            .fetch_or(REGISTERED | SEVERAL, Ordering::AcqRel);
+        using.endpoint().unlist();
+        using.endpoint().ring_always(true);
+    }
+
+    /// The instance is an ancestor's, and this process waits for it, too: it has a place on this
+    /// process's board from now on, and what is registered already is told by tokens, to both.
+    #[cold]
+    fn inherit(&self) {
+        self.place.store(0, Ordering::Release);
+        self.has_others.store(1, Ordering::Relaxed);
+        self.each(None, |index, registration| {
+            if registration.state.load(Ordering::Acquire) != FREE
+                && registration.is_listener.load(Ordering::Relaxed) == 0
+                && let Some(using) = SESSIONS.enter(registration.target.load(Ordering::Relaxed))
+                && using.endpoint().is_shared()
+            {
+                self.rely_on_tokens(&using);
+                self.look_at(index);
+            }
+        });
+        if let Some(board) = board::own()
+            && let Some(at) = board.take_place()
+        {
+            self.board.store(board.number(), Ordering::Relaxed);
+            let admitted = board
+                .waiter(at)
+                .is_some_and(|waiter| waiter.admit(self.made.load(Ordering::Acquire)).is_ok());
+            if admitted {
+                self.place.store(at as u32 + 1, Ordering::Release);
+            } else {
+                board.leave_place(at);
+            }
+        }
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.place.load(Ordering::Acquire) != 0 && self.own_board().is_none()
     }
 
     fn unlist(&self, index: u32, using: &Using) {
         let (session, endpoint) = (using.session(), using.endpoint());
         let word = REGISTERED | u64::from(index);
-        // One of several stays rung for always: to count them would not pay.
-        if session
+        // One of several stays rung for always: to count them would not pay. And what a parent has been
+        // told on its board is the parent's.
+        if self.own_board().is_some() && session
             .registered
             .compare_exchange(word, 0, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -690,7 +927,11 @@ impl Instance {
             room: call.count as usize,
             filled: 0,
         };
-        let waiter = self.waiter();
+        let mut waiter = self.waiter();
+        if waiter.is_none() && self.is_inherited() {
+            self.inherit();
+            waiter = self.waiter();
+        }
         let deadline = call
             .timeout
             .map(|timeout| (timeout, clock::now().saturating_add(timeout)));
@@ -813,8 +1054,9 @@ impl Instance {
             }
             let target = registration.target.load(Ordering::Relaxed);
             if registration.is_listener.load(Ordering::Relaxed) == 1 {
-                if let Some(event) = registration.fires(libc::EPOLLIN as u32)
-                    && listener::is_waiting(target)
+                let wanted = registration.events.load(Ordering::Relaxed);
+                if listener::is_waiting(target)
+                    && let Some(event) = registration.fires(wanted & LISTENER_READY)
                 {
                     // SAFETY: as above.
                     unsafe { call.events.add(kept).write_unaligned(event) };
@@ -823,9 +1065,7 @@ impl Instance {
                 continue;
             }
             if let Some(using) = SESSIONS.enter(target) {
-                using
-                    .endpoint()
-                    .drain(borrow(registration.fd.load(Ordering::Relaxed)));
+                super::poll::drain(&using, registration.fd.load(Ordering::Relaxed));
                 self.look_at(index);
             }
         }
@@ -865,6 +1105,76 @@ impl Instance {
         }
     }
 
+    /// Whether one of the sessions that are said to be ready is so. Those stay what they are.
+    fn peek(&self) -> bool {
+        let waiter = self.waiter();
+        while self.is_ready(waiter.as_ref()) {
+            let mut taken = [0_u16; AT_ONCE];
+            let mut count = self.taker.take(self.pending(), &mut taken);
+            if let Some(waiter) = &waiter {
+                count += waiter.taker.take(waiter.words, &mut taken[count..]);
+            }
+            let mut any = false;
+            for &index in &taken[..count] {
+                if self.has_event(u32::from(index)) {
+                    self.look_at(u32::from(index));
+                    any = true;
+                }
+            }
+            if any || count == 0 {
+                return any;
+            }
+        }
+        false
+    }
+
+    fn has_event(&self, index: u32) -> bool {
+        let Some(registration) = self.at(index) else {
+            return false;
+        };
+        if registration.state.load(Ordering::Acquire) != ACTIVE {
+            return false;
+        }
+        let Some(using) = SESSIONS.enter(registration.target.load(Ordering::Relaxed)) else {
+            return false;
+        };
+        let wanted = registration.events.load(Ordering::Relaxed);
+        super::poll::events(&using, wanted) & (wanted | ALWAYS_REPORTED) != 0
+    }
+
+    /// Takes the tokens of the first sessions away, and notes these sessions as to be looked at. Of
+    /// more than that an instance is for a while readable without that a wait finds something.
+    fn drain(&self) {
+        const AT_MOST: usize = 64;
+        let mut set = [libc::pollfd {
+            fd: -1,
+            events: libc::POLLIN,
+            revents: 0,
+        }; AT_MOST];
+        let mut indexes = [0; AT_MOST];
+        let mut count = 0;
+        self.each(None, |index, registration| {
+            if count < AT_MOST
+                && registration.state.load(Ordering::Acquire) == ACTIVE
+                && registration.is_listener.load(Ordering::Relaxed) == 0
+            {
+                set[count].fd = registration.fd.load(Ordering::Relaxed);
+                indexes[count] = index;
+                count += 1;
+            }
+        });
+        super::poll::ask_kernel(&mut set[..count]);
+        for (element, index) in set[..count].iter().zip(indexes) {
+            if element.revents != 0
+                && let Some(registration) = self.at(index)
+                && let Some(using) = SESSIONS.enter(registration.target.load(Ordering::Relaxed))
+            {
+                super::poll::drain(&using, element.fd);
+                self.look_at(index);
+            }
+        }
+    }
+
     fn look(&self, registration: &Registration, index: u16, core: u32) -> Option<epoll_event> {
         if registration.state.load(Ordering::Acquire) != ACTIVE {
             return None;
@@ -885,6 +1195,21 @@ impl Instance {
         Some(event)
     }
 }
+
+/// What the kernel's registration of a rendezvous asks for where the program asks for this of its
+/// listener: a connection there must not wake who does not want to hear of one.
+const fn for_rendezvous(events: u32) -> u32 {
+    const HOW: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLEXCLUSIVE) as u32;
+    let wanted = if events & LISTENER_READY != 0 {
+        libc::EPOLLIN as u32
+    } else {
+        0
+    };
+    wanted | events & HOW
+}
+
+/// What a listener with a connection waiting is ready for.
+const LISTENER_READY: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
 
 /// EPOLLERR and EPOLLHUP are reported whether or not they were asked for.
 const ALWAYS_REPORTED: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
@@ -909,7 +1234,7 @@ impl Registration {
         {
             return None;
         }
-        if self.state.load(Ordering::Acquire) == FREE {
+        if matches!(self.state.load(Ordering::Acquire), FREE | DORMANT) {
             return None;
         }
         Some(epoll_event {

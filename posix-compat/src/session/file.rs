@@ -5,6 +5,8 @@ use std::ffi::c_int;
 
 use dmm_nsocket::session::endpoint::Stop;
 use libc::{off_t, size_t, ssize_t};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::data::{self, Call};
 use super::pool::{SESSIONS, Using};
@@ -29,7 +31,14 @@ pub(crate) fn send(call: Call, input: c_int, offset: *mut off_t, count: size_t) 
             None => return Some(errno::fail(libc::EFAULT)),
         }
     };
-    let moved = fill(using, call, count, |start, len, done| {
+    // What cannot be read from a place of one's choice is refused, and a stream's bytes stay there.
+    if (at.is_none() || count == 0)
+        && let Err(code) = check_file(input, at.is_some())
+    {
+        return Some(errno::fail(code));
+    }
+    let refused = || check_file(input, at.is_some());
+    let moved = fill(using, call, count, refused, |start, len, done| {
         // SAFETY: memory of the ring, lent for the call.
         unsafe {
             match at {
@@ -50,18 +59,22 @@ pub(crate) fn send(call: Call, input: c_int, offset: *mut off_t, count: size_t) 
 /// splice(2) from a pipe to a session.
 pub(crate) fn splice_in(
     call: Call,
-    input: c_int,
+    (input, nowait): (c_int, bool),
     input_offset: *const i64,
     out_offset: *const i64,
     len: size_t,
 ) -> Option<ssize_t> {
     let using = SESSIONS.enter(call.handle)?;
-    if let Err(code) = check_pipe(input, input_offset, out_offset) {
+    if let Err(code) = check_pipe(input, OFlags::WRONLY, input_offset, out_offset) {
         return Some(errno::fail(code));
     }
     // What the pipe has now: a read of more would wait for it. Of an empty one the first read waits.
     let waiting = pending(input).max(1);
-    Some(fill(using, call, len.min(waiting), |start, len, _| {
+    if nowait && !is_readable(input) {
+        return Some(errno::fail(libc::EAGAIN));
+    }
+    let refused = || Ok(());
+    Some(fill(using, call, len.min(waiting), refused, |start, len, _| {
         // SAFETY: memory of the ring, lent for the call.
         unsafe { real::read(input, start.cast(), len) }
     }))
@@ -76,7 +89,7 @@ pub(crate) fn splice_out(
     len: size_t,
 ) -> Option<ssize_t> {
     let mut using = SESSIONS.enter(call.handle)?;
-    if let Err(code) = check_pipe(out, out_offset, input_offset) {
+    if let Err(code) = check_pipe(out, OFlags::RDONLY, out_offset, input_offset) {
         return Some(errno::fail(code));
     }
     let endpoint = using.endpoint();
@@ -106,11 +119,13 @@ pub(crate) fn splice_out(
 }
 
 /// Lets `read` fill the ring until `count` bytes have gone, it has no more, or there is no space and
-/// the call may not wait.
+/// the call may not wait. Where nothing can be sent any more, the call fails with what `refused` says of
+/// its other arguments, if it says something.
 fn fill(
     mut using: Using,
     call: Call,
     count: usize,
+    refused: impl Fn() -> Result<(), c_int>,
     mut read: impl FnMut(*mut u8, usize, usize) -> ssize_t,
 ) -> ssize_t {
     let endpoint = using.endpoint();
@@ -133,7 +148,12 @@ fn fill(
             Ok(failed) => return failed,
             Err(Stop::WouldBlock) if data::may_wait(call) => {}
             Err(_) if done > 0 => break,
-            Err(stop) => return data::cannot_send(call, stop),
+            Err(stop) => {
+                return match refused() {
+                    Ok(()) => data::cannot_send(call, stop),
+                    Err(code) => errno::fail(code),
+                };
+            }
         }
         let Some(tail) = endpoint.awaited_tail(count - done) else {
             continue;
@@ -152,12 +172,36 @@ fn fill(
     done as ssize_t
 }
 
-/// What splice(2) says of what is no pipe, and of offsets where there are none.
+/// What sendfile(2) says of what has no places to read from.
+fn check_file(input: c_int, has_offset: bool) -> Result<(), c_int> {
+    if input < 0 {
+        return Err(libc::EBADF);
+    }
+    let flags = rustix::fs::fcntl_getfl(borrow(input)).map_err(Errno::raw_os_error)?;
+    if flags & OFlags::ACCMODE == OFlags::WRONLY {
+        return Err(libc::EBADF);
+    }
+    match rustix::fs::tell(borrow(input)) {
+        Ok(_) => Ok(()),
+        Err(Errno::SPIPE) if !has_offset => Err(libc::EINVAL),
+        Err(errno) => Err(errno.raw_os_error()),
+    }
+}
+
+/// What splice(2) says of what is no pipe, or the wrong end of one, and of offsets where there are none.
 fn check_pipe(
     pipe: c_int,
+    wrong: OFlags,
     pipe_offset: *const i64,
     session_offset: *const i64,
 ) -> Result<(), c_int> {
+    if pipe < 0 {
+        return Err(libc::EBADF);
+    }
+    let flags = rustix::fs::fcntl_getfl(borrow(pipe)).map_err(|_| libc::EBADF)?;
+    if flags & OFlags::ACCMODE == wrong {
+        return Err(libc::EBADF);
+    }
     let status = rustix::fs::fstat(borrow(pipe)).map_err(|_| libc::EBADF)?;
     if rustix::fs::FileType::from_raw_mode(status.st_mode) != rustix::fs::FileType::Fifo {
         return Err(libc::EINVAL);
@@ -170,4 +214,16 @@ fn check_pipe(
 
 fn pending(pipe: c_int) -> usize {
     rustix::io::ioctl_fionread(borrow(pipe)).unwrap_or(0) as usize
+}
+
+/// Whether a read would not wait.
+fn is_readable(pipe: c_int) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let pipe = borrow(pipe);
+    let mut set = [PollFd::new(&pipe, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut set, Some(&now)).is_ok_and(|ready| ready > 0)
 }

@@ -18,13 +18,16 @@ use dmm_nsocket::session::endpoint::Endpoint;
 use dmm_nsocket::session::rendezvous::{AcceptError, Cookie, Name, Rendezvous};
 use dmm_nsocket::stats::Counter;
 use dmm_nsocket::sys;
+use dmm_nsocket::table::{Entry, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::options::Inherited;
 use super::pool::{Addresses, SESSIONS};
 use super::wait::borrow;
 use super::{board, epoll};
+use crate::process::TABLE;
 use crate::{process, real, track};
 
 /// Listeners with a rendezvous that a process can have; further ones are the kernel's alone.
@@ -47,6 +50,8 @@ struct Place {
     /// The rule has no kernel: connections by TCP are turned away.
     alone: AtomicBool,
     domain: AtomicI32,
+    /// A child of fork has it, too.
+    shared: AtomicBool,
     /// The kernel's socket has been made non-blocking by us; the program has not asked for it.
     made_nonblocking: AtomicBool,
     /// The process whose connections without an offer are kept aside.
@@ -99,6 +104,7 @@ impl Place {
             generation: AtomicU32::new(0),
             kernel_first: AtomicBool::new(false),
             alone: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             domain: AtomicI32::new(0),
             made_nonblocking: AtomicBool::new(false),
             pid: AtomicU32::new(0),
@@ -144,9 +150,11 @@ pub(crate) fn listen(fd: c_int, backlog: c_int, domain: c_int, alone: bool) -> O
     };
     // SAFETY: `names` made this thread the only one to have the place.
     unsafe { (*place.details.get()).write(details) };
+    super::poll::begin();
     place.domain.store(domain, Ordering::Relaxed);
     place.alone.store(alone, Ordering::Relaxed);
     place.made_nonblocking.store(false, Ordering::Relaxed);
+    place.shared.store(false, Ordering::Relaxed);
     place.pid.store(process::pid(), Ordering::Relaxed);
     place.users.store(1, Ordering::Release);
     Some(handle(at as u32, place.generation.load(Ordering::Acquire)))
@@ -189,18 +197,71 @@ pub(crate) fn name(handle: u32) -> bool {
 /// A descriptor does not name it any more.
 pub(crate) fn unname(handle: u32) {
     let Some(using) = enter(handle) else { return };
-    let names = using.place.names.load(Ordering::Acquire);
-    if names > 1 {
-        using.place.names.fetch_sub(1, Ordering::AcqRel);
+    let one_less = |names: u32| (names > 1).then(|| names - 1);
+    let names = &using.place.names;
+    if names
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less)
+        .is_ok()
+    {
         return;
     }
     epoll::unregister_listener(handle);
+    if !using.place.shared.load(Ordering::Acquire) {
+        turn_away(&using);
+    }
     using.place.users.fetch_sub(1, Ordering::AcqRel);
+}
+
+/// shutdown(2) was called on a listener, or connect(2) without an address: it listens no more.
+pub(crate) fn stopped(handle: u32) {
+    if let Some(using) = enter(handle) {
+        turn_away(&using);
+    }
+}
+
+/// Status flags of a descriptor as the program has set them (fcntl(2), `F_GETFL`).
+pub(crate) fn flags(entry: Entry, flags: c_int) -> c_int {
+    let ours = entry.state() == State::Listener
+        && !entry.has(Entry::NONBLOCKING)
+        && enter(entry.slot()).is_some_and(|using| {
+            using.place.made_nonblocking.load(Ordering::Acquire)
+        });
+    if ours { flags & !libc::O_NONBLOCK } else { flags }
+}
+
+/// Nobody accepts any more: resets the sessions that wait, as the kernel resets connections. Their
+/// owners would hear of it by their sockets as well, but later.
+#[cold]
+fn turn_away(using: &Using) {
+    let rendezvous = &using.details().rendezvous;
+    while let Ok(accepted) = rendezvous.accept(&mut |_| {}) {
+        if let Ok((_socket, endpoint)) = Endpoint::accept(accepted, None) {
+            endpoint.close(true);
+        }
+    }
+}
+
+/// A child is about to be made, which has the listeners, too.
+pub(super) fn before_fork() {
+    for place in &PLACES {
+        if place.users.load(Ordering::Acquire) > 0 {
+            place.shared.store(true, Ordering::Release);
+        }
+    }
 }
 
 /// The rendezvous of a listener, to be waited for along with it.
 pub(crate) fn rendezvous(handle: u32) -> Option<c_int> {
     enter(handle).map(|using| using.details().rendezvous.as_fd().as_raw_fd())
+}
+
+/// Calls `f` with each descriptor that is to be waited for along with a listener: the rendezvous, and
+/// connections there whose offer has not come yet.
+pub(super) fn each_beside(handle: u32, mut f: impl FnMut(c_int)) {
+    let Some(using) = enter(handle) else { return };
+    let rendezvous = &using.details().rendezvous;
+    f(rendezvous.as_fd().as_raw_fd());
+    rendezvous.aside().for_each(f);
 }
 
 /// Whether a connection waits at the rendezvous, or one with an offer aside.
@@ -238,6 +299,7 @@ pub(crate) fn accept(
     if place.pid.swap(pid, Ordering::AcqRel) != pid {
         using.details().rendezvous.after_fork_in_child();
     }
+    let (mut newcomer, mut has_waited) = (false, false);
     loop {
         let kernel_first = !place.kernel_first.fetch_xor(true, Ordering::Relaxed);
         for kernel in [kernel_first, !kernel_first] {
@@ -260,7 +322,7 @@ pub(crate) fn accept(
                 }
                 return Accepted::Kernel(accepted);
             }
-            match take(&using, flags) {
+            match take(&using, flags, &mut newcomer) {
                 Ok(Some((fd, handle, addresses))) => {
                     return Accepted::Session(fd, handle, addresses);
                 }
@@ -269,6 +331,12 @@ pub(crate) fn accept(
             }
         }
         if !blocking {
+            if newcomer && !has_waited {
+                has_waited = true;
+                if offer_comes(&using) {
+                    continue;
+                }
+            }
             // Also for what else is wrong: the kernel says it.
             let accepted = call();
             return Accepted::Kernel(accepted);
@@ -280,10 +348,18 @@ pub(crate) fn accept(
 }
 
 /// The next session that is offered, if there is one.
-fn take(using: &Using, flags: c_int) -> Result<Option<(c_int, u32, Addresses)>, c_int> {
+/// `newcomer`: a connection has come whose offer has not.
+fn take(
+    using: &Using,
+    flags: c_int,
+    newcomer: &mut bool,
+) -> Result<Option<(c_int, u32, Addresses)>, c_int> {
     let details = using.details();
     loop {
-        let mut watch = |aside: BorrowedFd<'_>| watch_aside(using, aside.as_raw_fd());
+        let mut watch = |aside: BorrowedFd<'_>| {
+            *newcomer = true;
+            watch_aside(using, aside.as_raw_fd());
+        };
         let accepted = match details.rendezvous.accept(&mut watch) {
             Ok(accepted) => accepted,
             Err(AcceptError::WouldBlock) => return Ok(None),
@@ -313,6 +389,7 @@ fn take(using: &Using, flags: c_int) -> Result<Option<(c_int, u32, Addresses)>, 
                 if let Some(using) = SESSIONS.enter(handle) {
                     let options = &using.session().options;
                     options.inherit(&details.inherited);
+                    super::control::linger_follows(&using);
                     super::timeouts_follow(&using, socket.as_raw_fd());
                 }
                 return Ok(Some((socket.into_raw_fd(), handle, addresses)));
@@ -353,12 +430,30 @@ fn unwatch_aside(using: &Using, fd: c_int) {
 fn with_flags(socket: OwnedFd, flags: c_int) -> Option<OwnedFd> {
     if flags & libc::SOCK_NONBLOCK == 0 {
         let now = rustix::fs::fcntl_getfl(&socket).ok()?;
-        rustix::fs::fcntl_setfl(&socket, now - rustix::fs::OFlags::NONBLOCK).ok()?;
+        rustix::fs::fcntl_setfl(&socket, now - OFlags::NONBLOCK).ok()?;
     }
     if flags & libc::SOCK_CLOEXEC == 0 {
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).ok()?;
     }
     Some(socket)
+}
+
+/// Gives the offer of a connection that has just come a moment: between the two the peer looks who
+/// listens here. What poll(2) has reported is there then, for programs that do not expect EAGAIN. Who
+/// connects and makes no offer costs the listener that moment once.
+fn offer_comes(using: &Using) -> bool {
+    const MOMENT: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    let mut fds = [None; WATCHED];
+    for (place, fd) in fds.iter_mut().zip(using.details().rendezvous.aside()) {
+        *place = Some(borrow(fd));
+    }
+    let count = fds.iter().flatten().count();
+    let Some(first) = fds[0] else { return false };
+    let mut set = fds.map(|fd| PollFd::from_borrowed_fd(fd.unwrap_or(first), PollFlags::IN));
+    poll(&mut set[..count], Some(&MOMENT)).is_ok_and(|ready| ready > 0)
 }
 
 /// Waits for the kernel's socket, the rendezvous, and what was put aside there.
@@ -388,12 +483,61 @@ fn wait(using: &Using, fd: c_int) -> Result<(), c_int> {
 
 /// What fcntl(2) and accept(2) of the program see stays as the program has set it (the table's flag).
 fn make_nonblocking(place: &Place, fd: c_int) {
-    if place.made_nonblocking.swap(true, Ordering::AcqRel) {
+    // Each time: another process, or an exec there, may have undone it.
+    set_nonblocking(fd, true);
+    place.made_nonblocking.store(true, Ordering::Release);
+}
+
+fn set_nonblocking(fd: c_int, on: bool) {
+    let socket = borrow(fd);
+    if let Ok(flags) = rustix::fs::fcntl_getfl(socket)
+        && flags.contains(OFlags::NONBLOCK) != on
+    {
+        let _ = rustix::fs::fcntl_setfl(socket, flags ^ OFlags::NONBLOCK);
+    }
+}
+
+/// Whether there is a listener with a rendezvous.
+pub(crate) fn are_there() -> bool {
+    let mut places = PLACES.iter();
+    places.any(|place| place.users.load(Ordering::Relaxed) > 0)
+}
+
+/// Whether the kernel's socket is non-blocking without that the program has asked for it.
+pub(crate) fn is_made_nonblocking(handle: u32) -> bool {
+    enter(handle).is_some_and(|using| using.place.made_nonblocking.load(Ordering::Acquire))
+}
+
+/// Another program may get the listeners, and is to find them as this one has set them.
+pub(super) fn before_exec() {
+    if !are_there() {
         return;
     }
-    let socket = borrow(fd);
-    if let Ok(flags) = rustix::fs::fcntl_getfl(socket) {
-        let _ = rustix::fs::fcntl_setfl(socket, flags | rustix::fs::OFlags::NONBLOCK);
+    for (fd, entry) in TABLE.managed(0, u32::MAX) {
+        if entry.state() == State::Listener
+            && !entry.has(Entry::NONBLOCKING)
+            && is_made_nonblocking(entry.slot())
+            && rustix::io::fcntl_getfd(borrow(fd)).is_ok_and(|flags| flags.is_empty())
+        {
+            set_nonblocking(fd, false);
+        }
+    }
+}
+
+/// The listener under a descriptor is about to be somebody else's, too, who knows of no rendezvous:
+/// from now on it is the kernel's alone, under all its numbers.
+pub(crate) fn leave_to_kernel(fd: c_int) {
+    let handle = TABLE.load(fd).slot();
+    for (name, entry) in TABLE.managed(0, u32::MAX) {
+        if entry.state() != State::Listener || entry.slot() != handle {
+            continue;
+        }
+        if !entry.has(Entry::NONBLOCKING) && is_made_nonblocking(handle) {
+            set_nonblocking(name, false);
+        }
+        if TABLE.exchange(name, entry, entry.on_kernel()) {
+            unname(handle);
+        }
     }
 }
 

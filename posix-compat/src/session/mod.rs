@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `pool` | the sessions of the process |
 //! | `data`, `file`, `wait` | moving bytes, and waiting for one session |
-//! | `epoll`, `poll`, `kick` | waiting for many |
+//! | `lend` | memory of the rings, for programs that read and write in place |
+//! | `epoll`, `nested`, `poll`, `kick` | waiting for many |
 //! | `listener` | accepting |
 //! | `names`, `options`, `control` | addresses; socket options; shutdown, ioctl, connect once more |
 //! | `board` | where peers tell what has happened |
 //! | `fork` | sessions that several processes have |
+//! | `stream` | stdio |
+//! | `relay` | sessions in programs and libraries that know nothing of them |
 
 mod board;
 pub(crate) mod control;
@@ -17,11 +20,15 @@ pub(crate) mod epoll;
 pub(crate) mod file;
 pub(crate) mod fork;
 mod kick;
+pub(crate) mod lend;
 pub(crate) mod listener;
 pub(crate) mod names;
+pub(crate) mod nested;
 pub(crate) mod options;
 pub(crate) mod poll;
 pub(crate) mod pool;
+pub(crate) mod relay;
+pub(crate) mod stream;
 mod wait;
 
 use std::ffi::c_int;

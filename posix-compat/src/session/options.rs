@@ -46,6 +46,7 @@ use libc::{SOL_SOCKET, c_int};
 pub(crate) use facts::Facts;
 pub(crate) use inherit::Inherited;
 pub(crate) use ioctl::ioctl;
+pub(crate) use limits::usual_receive_buffer;
 
 use table::{BITMAP, Slot, WORDS};
 use timeout::Timeout;

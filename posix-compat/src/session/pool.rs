@@ -180,6 +180,7 @@ impl Sessions {
             endpoint.close(true);
             return None;
         };
+        super::poll::begin();
         let generation = session.generation.load(Ordering::Relaxed).wrapping_add(1);
         session.generation.store(generation, Ordering::Release);
         // SAFETY: the place was taken out of the free list, and nobody knows its new handle yet.
@@ -257,6 +258,17 @@ impl Sessions {
             // That of the descriptors.
             using.session.users.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// No descriptor names the session any more: in a process that has nothing but a copy of its
+    /// parent's counts.
+    pub(super) fn unname_all(&self, handle: u32) {
+        let Some(using) = self.enter(handle) else {
+            return;
+        };
+        using.session.names.store(0, Ordering::Relaxed);
+        // Of the calls that were under way in the parent, none is here.
+        using.session.users.store(1, Ordering::Release);
     }
 
     /// Sessions that are open: a bound for walks.

@@ -65,7 +65,8 @@ pub(super) fn wait(
         Outcome::Sleep(began) => began,
     };
     let deadline = timeout.map(|ns| clock::now().saturating_add(ns));
-    let first = session.waiting.fetch_add(1, Ordering::AcqRel) == 0;
+    let first_here = session.waiting.fetch_add(1, Ordering::AcqRel) == 0;
+    let first = endpoint.lie_down() && first_here;
     let mut nap = NAP_MS.0;
     let mut using = using;
     let result = loop {
@@ -78,8 +79,11 @@ pub(super) fn wait(
         if let Err(code) = slept {
             break Err(code);
         }
+        // Of those who sleep in several processes the first has the tokens, unless it has died.
+        if first || !endpoint.is_shared() || nap == NAP_MS.1 {
+            endpoint.drain_after_sleep(borrow(fd));
+        }
         nap = (nap * 2).min(NAP_MS.1);
-        endpoint.drain(borrow(fd));
         if what.is_met(endpoint) {
             break Ok(());
         }
@@ -88,6 +92,7 @@ pub(super) fn wait(
         }
     };
     session.waiting.fetch_sub(1, Ordering::AcqRel);
+    endpoint.rise();
     session.spin.slept(began);
     (using, result)
 }
@@ -102,7 +107,8 @@ fn sleep(
     nap: c_int,
 ) -> (Using, Result<(), c_int>) {
     let before = errno::last();
-    let never_quiet = using.endpoint().is_never_quiet();
+    let not_ours = !first && using.endpoint().is_shared();
+    let never_quiet = using.endpoint().is_never_quiet() || not_ours;
     let plain = first && !never_quiet && (deadline.is_none() || matches!(what, For::Bytes));
     let kept = using.suspend();
     let result = if plain {

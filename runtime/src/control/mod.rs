@@ -3,6 +3,7 @@
 //!
 //! - [`processes`]: who is under DMM, and what each one's segment says;
 //! - [`sockets`]: their sockets, joined with what the kernel knows of them;
+//! - [`Session`]: those that shared memory carries, and who is at their other ends;
 //! - [`why`]: how one socket came to its stack;
 //! - [`histogram`]: latencies merged over series and processes, as text, CSV, HdrHistogram log or
 //!   picture;
@@ -17,13 +18,15 @@ pub mod histogram;
 mod kernel;
 mod proc;
 mod processes;
+mod session;
 mod socket_json;
 mod sockets;
 mod sweep;
 mod why;
 
-pub use kernel::{KernelSocket, TcpInfo, TcpState};
+pub use kernel::{KernelSocket, Owner, TcpInfo, TcpState, listens_at};
 pub use processes::{Listing, PolicyStatus, Process, process, processes};
+pub use session::{Peer, Session};
 pub use sockets::{SocketEntry, sockets};
 pub use sweep::{Swept, sweep};
 pub use why::{Why, why};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use dmm_nsocket::stats::{Name, PassedInfo, RefusedInfo, SocketRole};
 use serde::{Serialize, Serializer};
 
-use super::{KernelSocket, SocketEntry};
+use super::{KernelSocket, Session, SocketEntry};
 
 /// The keys of `dmm ss --json`.
 #[derive(Serialize)]
@@ -37,6 +37,7 @@ struct Shown<'a> {
     options_refused: &'a [RefusedInfo],
     options_refused_unrecorded: u16,
     kernel: Option<&'a KernelSocket>,
+    session: Option<&'a Session>,
 }
 
 #[derive(Serialize)]
@@ -79,6 +80,7 @@ impl Serialize for SocketEntry {
             options_refused: &socket.options_refused,
             options_refused_unrecorded: socket.options_refused_unrecorded,
             kernel: self.kernel.as_ref(),
+            session: self.session.as_ref(),
         }
         .serialize(serializer)
     }

@@ -8,6 +8,7 @@ use dmm_nsocket::stats::{SocketInfo, SocketState};
 use super::kernel::{KernelSocket, KernelSockets};
 use super::proc::{self, Descriptor};
 use super::processes::Process;
+use super::session::{Session, join_sessions};
 
 /// A socket of a process under DMM.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct SocketEntry {
     /// What the kernel says; `None` for a socket that is in no table of the kernel's (not bound yet, not
     /// the kernel's, or in a namespace that we cannot look into).
     pub kernel: Option<KernelSocket>,
+    /// What it is if shared memory carries it.
+    pub session: Option<Session>,
     /// Seconds since it was made.
     pub age_s: u64,
 }
@@ -52,6 +55,7 @@ pub fn sockets(processes: &[Process]) -> Vec<SocketEntry> {
                     ..socket.clone()
                 },
                 kernel: None,
+                session: None,
                 age_s: u64::try_from(age / 1_000_000_000).unwrap_or(u64::MAX),
             });
         }
@@ -85,6 +89,13 @@ impl SocketEntry {
     pub fn state(&self) -> &'static str {
         if let Some(kernel) = &self.kernel {
             return kernel.state.name();
+        }
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.peer_closed)
+        {
+            return "close-wait";
         }
         match self.socket.state {
             SocketState::Unbound => "unbound",
@@ -132,14 +143,18 @@ fn join_kernel(entries: &mut [SocketEntry], processes: &[Process]) {
     }
     let missing = |entries: &[SocketEntry], kernel: &KernelSockets| {
         entries.iter().any(|entry| {
-            entry.socket.state != SocketState::Unbound && kernel.of(entry.socket.inode).is_none()
+            let inode = entry.socket.inode;
+            entry.socket.state != SocketState::Unbound
+                && kernel.of(inode).is_none()
+                && kernel.other_end(inode).is_none()
         })
     };
     // An instance in a namespace of its own has sockets that the process's namespace does not know.
     if missing(entries, &kernel) {
         kernel.add_named_namespaces();
     }
-    for entry in entries {
+    for entry in entries.iter_mut() {
         entry.kernel = kernel.of(entry.socket.inode).cloned();
     }
+    join_sessions(entries, |inode| kernel.other_end(inode));
 }

@@ -6,7 +6,7 @@ use dmm_nsocket::stats::SocketInfo;
 use dmm_policy::{Policy, StackId};
 use serde::Serialize;
 
-use super::{SocketEntry, process, sockets};
+use super::{SocketEntry, process, processes, sockets};
 use crate::Error;
 use crate::policy_store::{Store, Version};
 
@@ -41,6 +41,7 @@ pub fn why(pid: u32, fd: u32) -> Result<Why, Error> {
         .into_iter()
         .find(|entry| entry.socket.fd == fd)
         .ok_or(Error::NoSocket { pid, fd })?;
+    let socket = with_peers(socket)?;
     let mut why = Why {
         socket,
         policy_file,
@@ -62,6 +63,20 @@ pub fn why(pid: u32, fd: u32) -> Result<Why, Error> {
             .and_then(|(policy, _)| candidates(&policy, &why.socket.socket));
     }
     Ok(why)
+}
+
+/// A session's other end is in another process, as a rule.
+fn with_peers(socket: SocketEntry) -> Result<SocketEntry, Error> {
+    if socket.session.is_none() {
+        return Ok(socket);
+    }
+    let same = |entry: &SocketEntry| {
+        (entry.pid, entry.socket.fd, entry.socket.inode)
+            == (socket.pid, socket.socket.fd, socket.socket.inode)
+    };
+    let found = sockets(&processes()?.processes).into_iter().find(same);
+    // It may have been closed just now: then the story is told as it was.
+    Ok(found.unwrap_or(socket))
 }
 
 fn candidates(policy: &Policy, socket: &SocketInfo) -> Option<Vec<String>> {

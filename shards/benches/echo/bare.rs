@@ -40,7 +40,9 @@ pub(super) fn serve(streams: Vec<TcpStream>) -> Duration {
     }
     let began = cpu_time();
     let (mut submitter, mut sq, mut cq) = ring.split();
-    submitter.register_ring_fd().expect("the kernel registers rings");
+    submitter
+        .register_ring_fd()
+        .expect("the kernel registers rings");
     for (nth, stream) in (0..).zip(&streams) {
         push(&mut sq, &receive(stream, nth));
     }
@@ -79,11 +81,15 @@ pub(super) fn serve(streams: Vec<TcpStream>) -> Duration {
             }
         }
     }
-    cpu_time() - began
+    let time = cpu_time() - began;
+    drop(streams);
+    time
 }
 
 fn receive(stream: &TcpStream, nth: u64) -> squeue::Entry {
-    opcode::RecvMulti::new(Fd(stream.as_raw_fd()), 0).build().user_data(nth)
+    opcode::RecvMulti::new(Fd(stream.as_raw_fd()), 0)
+        .build()
+        .user_data(nth)
 }
 
 fn push(sq: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) {

@@ -36,12 +36,28 @@ fn main() {
         ("shard, copying", shard::serve_copies),
         ("shard, epoll", shard::serve_by_epoll),
     ];
-    println!("{:<16} {:<16} {:>12} {:>14} {:>8}", "shape", "server", "messages/s", "CPU/message", "of bare");
-    for (connections, depth, bytes) in [(1, 1, 64), (64, 1, 64), (64, 16, 64), (64, 1, 4096), (16, 1, 65536)].into_iter().take(shapes) {
-        let shape = Shape { connections, depth, bytes };
+    println!(
+        "{:<16} {:<16} {:>12} {:>14} {:>8}",
+        "shape", "server", "messages/s", "CPU/message", "of bare"
+    );
+    for (connections, depth, bytes) in [
+        (1, 1, 64),
+        (64, 1, 64),
+        (64, 16, 64),
+        (64, 1, 4096),
+        (16, 1, 65536),
+    ]
+    .into_iter()
+    .take(shapes)
+    {
+        let shape = Shape {
+            connections,
+            depth,
+            bytes,
+        };
         let mut results = vec![Vec::new(); servers.len()];
         for _ in 0..ROUNDS {
-            for ((_, server), results) in servers.iter().zip(&mut results) {
+            for (server, results) in servers.iter().zip(&mut results) {
                 results.push(round(shape, *server, seconds));
             }
         }
@@ -50,13 +66,16 @@ fn main() {
             let rate = median(results, |result| result.0);
             let cpu = median(results, |result| result.1);
             let shape = format!("{connections} x {depth} x {bytes}");
-            println!("{shape:<16} {name:<16} {rate:>12.0} {cpu:>11.0} ns {:>8.3}", cpu / bare);
+            println!(
+                "{shape:<16} {name:<16} {rate:>12.0} {cpu:>11.0} ns {:>8.3}",
+                cpu / bare
+            );
         }
     }
 }
 
 /// The rate, and the server's CPU time for a message, in ns.
-fn round(shape: Shape, server: Server, seconds: f64) -> (f64, f64) {
+fn round(shape: Shape, (name, server): (&str, Server), seconds: f64) -> (f64, f64) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("it is bound");
     let mut clients = Vec::new();
@@ -67,15 +86,19 @@ fn round(shape: Shape, server: Server, seconds: f64) -> (f64, f64) {
         for stream in [&client, &stream] {
             stream.set_nodelay(true).expect("TCP has the option");
             // Room for all that is under way: full sockets are another test.
-            rustix::net::sockopt::set_socket_send_buffer_size(stream, 1 << 20).expect("sockets have it");
+            rustix::net::sockopt::set_socket_send_buffer_size(stream, 1 << 20)
+                .expect("sockets have it");
         }
         clients.push(client);
         served.push(stream);
     }
-    let server = std::thread::spawn(move || {
-        pin(0);
-        server(served)
-    });
+    let server = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            pin(0);
+            server(served)
+        })
+        .expect("threads are left");
     let (messages, time) = clients::run(clients, shape, Duration::from_secs_f64(seconds));
     let cpu = server.join().expect("the server ends well");
     (

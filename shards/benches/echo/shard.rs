@@ -10,22 +10,34 @@ use super::cpu_time;
 
 /// Sends on what it receives, as it is.
 pub(super) fn serve_pieces(streams: Vec<StdStream>) -> Duration {
-    serve(Builder::default().driver(DriverChoice::IoUring), streams, |mut stream| async move {
-        while let Ok(Some(piece)) = stream.read_piece().await {
-            if stream.send(piece).await.is_err() {
-                return;
+    serve(
+        Builder::default().driver(DriverChoice::IoUring),
+        streams,
+        |mut stream| async move {
+            while let Ok(Some(piece)) = stream.read_piece().await {
+                if stream.send(piece).await.is_err() {
+                    return;
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Copies, by the calls that every stream has.
 pub(super) fn serve_copies(streams: Vec<StdStream>) -> Duration {
-    serve(Builder::default().driver(DriverChoice::IoUring), streams, copy)
+    serve(
+        Builder::default().driver(DriverChoice::IoUring),
+        streams,
+        copy,
+    )
 }
 
 pub(super) fn serve_by_epoll(streams: Vec<StdStream>) -> Duration {
-    serve(Builder::default().driver(DriverChoice::Epoll), streams, copy)
+    serve(
+        Builder::default().driver(DriverChoice::Epoll),
+        streams,
+        copy,
+    )
 }
 
 async fn copy(stream: TcpStream) {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -11,15 +12,25 @@ use crate::reactor::table::Key;
 use crate::shard::{Local, current, with_current};
 use crate::wake::slot::WakerSlot;
 
-use super::imp::Answer;
+use super::imp::{Answer, Failed};
 use super::message::Message;
 
-/// The shard has ended, with or without having done what it was asked for.
+/// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("shard {shard} has ended")]
-pub struct Gone {
-    /// Which shard.
-    pub shard: usize,
+#[non_exhaustive]
+pub enum CallError {
+    /// The shard has ended, with or without having done what it was asked for.
+    #[error("shard {shard} has ended")]
+    Gone {
+        /// Which shard.
+        shard: usize,
+    },
+    /// What was called has not come to its end: it has panicked, or its shard was ended meanwhile.
+    #[error("what was called on shard {shard} has panicked, or was ended with its shard")]
+    Unanswered {
+        /// Which shard.
+        shard: usize,
+    },
 }
 
 /// Why a message was not sent. It comes back.
@@ -41,12 +52,12 @@ pub enum TrySendError<F> {
 ///
 /// # Errors
 ///
-/// If that shard has ended.
+/// If that shard has ended, or what was called has panicked.
 ///
 /// # Panics
 ///
 /// Outside of a shard, or if there is no shard `to`.
-pub async fn call<S, F>(to: usize, start: S) -> Result<F::Output, Gone>
+pub async fn call<S, F>(to: usize, start: S) -> Result<F::Output, CallError>
 where
     S: FnOnce() -> F + Send + 'static,
     F: Future + 'static,
@@ -61,10 +72,14 @@ where
     let key = call.key;
     local
         .deliver(to, move |there: &Rc<Local>| {
-            let future = start();
-            let answer_from = Rc::clone(there);
+            let guard = Unanswered {
+                local: Rc::clone(there),
+                to: from,
+                key: Some(key),
+            };
             drop(spawn_on(there, 0, async move {
-                answer(&answer_from, from, key, future.await);
+                let value = start().await;
+                guard.answer(value);
             }));
         })
         .await?;
@@ -76,12 +91,12 @@ where
 ///
 /// # Errors
 ///
-/// If that shard has ended.
+/// If that shard has ended, or what was called has panicked.
 ///
 /// # Panics
 ///
 /// Outside of a shard, or if there is no shard `to`.
-pub async fn run_on<F, T>(to: usize, function: F) -> Result<T, Gone>
+pub async fn run_on<F, T>(to: usize, function: F) -> Result<T, CallError>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -95,7 +110,10 @@ where
     let key = call.key;
     local
         .deliver(to, move |there: &Rc<Local>| {
-            answer(there, from, key, function())
+            match there.run_caught(function) {
+                Some(value) => answer(there, from, key, value),
+                None => answer_not(there, from, key),
+            }
         })
         .await?;
     call.answer().await
@@ -110,13 +128,17 @@ where
 /// # Panics
 ///
 /// Outside of a shard, or if there is no shard `to`.
-pub async fn send<F: FnOnce() + Send + 'static>(to: usize, function: F) -> Result<(), Gone> {
+pub async fn send<F: FnOnce() + Send + 'static>(to: usize, function: F) -> Result<(), CallError> {
     let local = current();
     if local.mesh().link(to).is_none() {
         function();
         return Ok(());
     }
-    local.deliver(to, move |_: &Rc<Local>| function()).await
+    local
+        .deliver(to, move |there: &Rc<Local>| {
+            there.run_caught(function);
+        })
+        .await
 }
 
 /// As [`send`], at once or not at all.
@@ -145,9 +167,9 @@ pub fn try_send<F: FnOnce() + Send + 'static>(
         let mut function = Some(function);
         let sent = link.try_send_with(|| {
             let function = function.take();
-            Message::new(move |_: &Rc<Local>| {
+            Message::new(move |there: &Rc<Local>| {
                 if let Some(function) = function {
-                    function();
+                    there.run_caught(function);
                 }
             })
         });
@@ -159,19 +181,30 @@ pub fn try_send<F: FnOnce() + Send + 'static>(
 }
 
 impl Local {
+    /// Runs what came in a message. A panic in it is counted, and ends neither the shard nor the messages
+    /// behind.
+    #[inline]
+    fn run_caught<T>(&self, function: impl FnOnce() -> T) -> Option<T> {
+        let result = catch_unwind(AssertUnwindSafe(function));
+        if result.is_err() {
+            self.executor().count_panic();
+        }
+        result.ok()
+    }
+
     /// Sends a message, when there is room.
     async fn deliver<F: FnOnce(&Rc<Self>) + Send + 'static>(
         &self,
         to: usize,
         function: F,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), CallError> {
         let Some(link) = self.mesh().link(to) else {
             return Ok(());
         };
         let mut message = Some(Message::new(function));
         poll_fn(|cx| {
             if link.is_gone() {
-                return Poll::Ready(Err(Gone { shard: to }));
+                return Poll::Ready(Err(CallError::Gone { shard: to }));
             }
             match message.take().map(|message| link.try_send(message)) {
                 None | Some(Ok(())) => Poll::Ready(Ok(())),
@@ -189,32 +222,66 @@ impl Local {
 /// On the shard that was called: the answer goes back.
 fn answer<T: Send + 'static>(local: &Local, to: usize, key: Key, value: T) {
     let message = Message::new(move |there: &Rc<Local>| {
-        if let Some(slot) = there.mesh().leave_call(key) {
-            if let Ok(slot) = slot.into_any().downcast::<Slot<T>>() {
-                slot.fill(Some(value));
-            }
+        if let Some(slot) = there.mesh().leave_call(key)
+            && let Ok(slot) = slot.into_any().downcast::<Slot<T>>()
+        {
+            slot.fill(Ok(value));
         }
     });
     local.mesh().answer(to, message);
 }
 
+/// On the shard that was called: there is no answer.
+#[cold]
+fn answer_not(local: &Local, to: usize, key: Key) {
+    let message = Message::new(move |there: &Rc<Local>| {
+        if let Some(slot) = there.mesh().leave_call(key) {
+            slot.fail(Failed::Unanswered);
+        }
+    });
+    local.mesh().answer(to, message);
+}
+
+/// A call that runs here: dropped, it tells that there will be no answer.
+struct Unanswered {
+    local: Rc<Local>,
+    to: usize,
+    /// `None` when it was answered.
+    key: Option<Key>,
+}
+
+impl Unanswered {
+    fn answer<T: Send + 'static>(mut self, value: T) {
+        if let Some(key) = self.key.take() {
+            answer(&self.local, self.to, key, value);
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            answer_not(&self.local, self.to, key);
+        }
+    }
+}
+
 /// Where the answer of one call is waited for.
 struct Slot<T> {
-    /// `Some(None)`: there will be none.
-    value: Cell<Option<Option<T>>>,
+    value: Cell<Option<Result<T, Failed>>>,
     waker: WakerSlot,
 }
 
 impl<T> Slot<T> {
-    fn fill(&self, value: Option<T>) {
+    fn fill(&self, value: Result<T, Failed>) {
         self.value.set(Some(value));
         self.waker.wake();
     }
 }
 
 impl<T: 'static> Answer for Slot<T> {
-    fn fail(&self) {
-        self.fill(None);
+    fn fail(&self, why: Failed) {
+        self.fill(Err(why));
     }
 
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
@@ -245,7 +312,7 @@ impl<'a, T: 'static> Waiting<'a, T> {
         }
     }
 
-    async fn answer(self) -> Result<T, Gone> {
+    async fn answer(self) -> Result<T, CallError> {
         let value = poll_fn(|cx| match self.slot.value.take() {
             Some(value) => Poll::Ready(value),
             None => {
@@ -254,7 +321,11 @@ impl<'a, T: 'static> Waiting<'a, T> {
             }
         })
         .await;
-        value.ok_or(Gone { shard: self.to })
+        let shard = self.to;
+        value.map_err(|failed| match failed {
+            Failed::Gone => CallError::Gone { shard },
+            Failed::Unanswered => CallError::Unanswered { shard },
+        })
     }
 }
 

@@ -25,10 +25,19 @@ struct Call {
     answer: Rc<dyn Answer>,
 }
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The shard has ended.
+    Gone,
+    /// What was called has not come to its end.
+    Unanswered,
+}
+
 /// Where an answer goes.
 pub(super) trait Answer {
     /// There will be none.
-    fn fail(&self);
+    fn fail(&self, why: Failed);
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
 }
 
@@ -151,7 +160,7 @@ impl Mesh {
                 .collect()
         };
         for call in failed {
-            call.answer.fail();
+            call.answer.fail(Failed::Gone);
         }
     }
 }

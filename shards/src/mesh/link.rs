@@ -181,7 +181,8 @@ impl Link {
     }
 
     fn is_blocked(&self) -> bool {
-        !self.gone.get() && !(self.overflow.borrow().is_empty() && self.waiting.borrow().is_empty())
+        let nothing_waits = self.overflow.borrow().is_empty() && self.waiting.borrow().is_empty();
+        !nothing_waits && !self.gone.get()
     }
 
     #[cold]

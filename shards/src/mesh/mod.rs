@@ -31,7 +31,7 @@ mod models;
 mod sharded;
 
 #[cfg(not(loom))]
-pub use call::{Gone, TrySendError, call, run_on, send, try_send};
+pub use call::{CallError, TrySendError, call, run_on, send, try_send};
 #[cfg(not(loom))]
 pub(crate) use imp::*;
 #[cfg(not(loom))]

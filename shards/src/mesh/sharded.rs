@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::shard::{Local, current};
 
-use super::call::{Gone, call, run_on};
+use super::call::{CallError, call, run_on};
 
 /// A value on every shard, each made there and used there. The handle goes anywhere; copies name the same
 /// values.
@@ -29,12 +29,12 @@ impl<T: 'static> Sharded<T> {
     ///
     /// # Errors
     ///
-    /// If a shard has ended.
+    /// [`CallError`]: if a shard has ended.
     ///
     /// # Panics
     ///
     /// Outside of a shard.
-    pub async fn start<F>(make: F) -> Result<Self, Gone>
+    pub async fn start<F>(make: F) -> Result<Self, CallError>
     where
         F: Fn(usize) -> T + Clone + Send + 'static,
     {
@@ -73,7 +73,7 @@ impl<T: 'static> Sharded<T> {
     /// # Panics
     ///
     /// As [`local`](Self::local), on that shard.
-    pub async fn on<S, F>(self, shard: usize, use_it: S) -> Result<F::Output, Gone>
+    pub async fn on<S, F>(self, shard: usize, use_it: S) -> Result<F::Output, CallError>
     where
         S: FnOnce(Rc<T>) -> F + Send + 'static,
         F: Future + 'static,
@@ -86,8 +86,8 @@ impl<T: 'static> Sharded<T> {
     ///
     /// # Errors
     ///
-    /// If a shard has ended; it has run on the others all the same.
-    pub async fn broadcast<S, F>(self, use_it: S) -> Result<(), Gone>
+    /// [`CallError`]: if a shard has ended; it has run on the others all the same.
+    pub async fn broadcast<S, F>(self, use_it: S) -> Result<(), CallError>
     where
         S: FnOnce(Rc<T>) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + 'static,
@@ -99,13 +99,13 @@ impl<T: 'static> Sharded<T> {
     ///
     /// # Errors
     ///
-    /// If a shard has ended.
+    /// [`CallError`]: if a shard has ended.
     pub async fn map_reduce<S, F, A>(
         self,
         map: S,
         initial: A,
         mut reduce: impl FnMut(A, F::Output) -> A,
-    ) -> Result<A, Gone>
+    ) -> Result<A, CallError>
     where
         S: FnOnce(Rc<T>) -> F + Clone + Send + 'static,
         F: Future + 'static,
@@ -129,8 +129,8 @@ impl<T: 'static> Sharded<T> {
     ///
     /// # Errors
     ///
-    /// If a shard has ended, and its value with it.
-    pub async fn stop(self) -> Result<(), Gone> {
+    /// [`CallError`]: if a shard has ended, and its value with it.
+    pub async fn stop(self) -> Result<(), CallError> {
         for shard in 0..current().count() {
             run_on(shard, move || {
                 let value = current().services().borrow_mut().remove(&self.id);

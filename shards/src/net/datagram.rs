@@ -350,10 +350,11 @@ impl Operation for Incoming {
 
     fn complete(self: Rc<Self>, outcome: Outcome) {
         if outcome.more {
-            if self.datagrams.borrow().len() >= self.limit() && !self.ending.replace(true) {
-                if let Some(key) = self.request.get() {
-                    self.socket.reactor().cancel(key);
-                }
+            if self.datagrams.borrow().len() >= self.limit()
+                && !self.ending.replace(true)
+                && let Some(key) = self.request.get()
+            {
+                self.socket.reactor().cancel(key);
             }
         } else {
             self.request.set(None);

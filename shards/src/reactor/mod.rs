@@ -29,6 +29,8 @@ mod features;
 pub(crate) mod once;
 mod pool;
 pub(crate) mod request;
+#[cfg(test)]
+mod simulation;
 mod start;
 pub(crate) mod table;
 mod uring;
@@ -48,7 +50,7 @@ use table::{Key, Table};
 
 pub use features::{DriverKind, Feature, Features};
 pub use pool::Lent;
-pub(crate) use pool::{Pool, Shape};
+pub(crate) use pool::Pool;
 pub(crate) use start::{Choice, Settings};
 
 /// How long the end of a reactor waits for what was sent to leave.

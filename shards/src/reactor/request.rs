@@ -14,7 +14,8 @@ pub(crate) enum Request {
     /// Accepts connections until cancelled: one event each, whose result is a descriptor.
     Accept { listener: RawFd },
     /// Receives into provided buffers, until the end, an error, or until buffers are short (ENOBUFS).
-    Receive { socket: RawFd },
+    /// `bulk`: several buffers at a time where that can be had, which costs a little for what fits into one.
+    Receive { socket: RawFd, bulk: bool },
     /// Receives datagrams into provided buffers, each behind a header (`io_uring_recvmsg_out`) that
     /// leaves room for a name of the length that the message header says.
     ReceiveMessages {

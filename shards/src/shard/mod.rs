@@ -136,7 +136,7 @@ pub(crate) fn with_current<T>(run: impl FnOnce(Option<&Rc<Local>>) -> T) -> T {
 #[inline]
 #[track_caller]
 pub(crate) fn current() -> Rc<Local> {
-    let current = with_current(|local| local.cloned());
+    let current = with_current(|local| local.map(Rc::clone));
     current.expect("this needs a shard: it was called from a thread that runs none")
 }
 

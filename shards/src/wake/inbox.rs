@@ -16,7 +16,7 @@ pub(crate) struct Inbox<T> {
 #[derive(Debug)]
 struct Node<T> {
     item: T,
-    before: *mut Node<T>,
+    before: *mut Self,
 }
 
 impl<T> Inbox<T> {

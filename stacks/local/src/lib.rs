@@ -17,7 +17,7 @@
 pub mod ports;
 pub mod source;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dmm_nsocket::Reason;
 use dmm_nsocket::options::Recorded;
@@ -83,6 +83,11 @@ impl<'p> Instance<'p> {
         }
         socket.fits_session()?;
         let program = Buffers::of(socket)?;
+        if program.v6_only && matches!(remote.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
+        {
+            // The kernel's connect says so.
+            return Err(Refusal::new(Reason::PeerNotHere));
+        }
         let to = source::destination(remote);
         let from = source::for_destination(to);
         let listener = Listener::find(from, to).map_err(refusal_of_lookup)?;
@@ -151,6 +156,8 @@ impl Stack for Instance<'_> {
 struct Buffers {
     send: Option<c_int>,
     receive: Option<c_int>,
+    /// IPV6_V6ONLY: no connection to an IPv4 address.
+    v6_only: bool,
 }
 
 impl Buffers {
@@ -171,6 +178,7 @@ impl Buffers {
                 (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_RCVBUFFORCE) => {
                     buffers.receive = Some(int());
                 }
+                (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => buffers.v6_only = int() != 0,
                 (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) if value.iter().all(|b| *b == 0) => {}
                 (libc::SOL_SOCKET, libc::SO_BINDTODEVICE | libc::SO_BINDTOIFINDEX)
                 | (libc::IPPROTO_TCP, libc::TCP_MD5SIG | libc::TCP_FASTOPEN_CONNECT)

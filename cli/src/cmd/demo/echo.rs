@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 
 use crate::output::Out;
@@ -22,7 +23,11 @@ const CONNECTIONS: u32 = 200;
 
 /// A plain echo server, for the demo.
 #[derive(Debug, clap::Args)]
-pub struct ServerArgs {}
+pub struct ServerArgs {
+    /// The core to stay on.
+    #[arg(long)]
+    core: Option<usize>,
+}
 
 /// A plain echo client, for the demo.
 #[derive(Debug, clap::Args)]
@@ -37,6 +42,10 @@ pub struct ClientArgs {
     /// Bytes in a message.
     #[arg(long)]
     size: usize,
+
+    /// The core to stay on.
+    #[arg(long)]
+    core: Option<usize>,
 }
 
 /// What the client has measured, in nanoseconds.
@@ -75,7 +84,8 @@ impl Percentiles {
 }
 
 /// Says its port, and echoes until the standard input ends.
-pub fn server(_args: &ServerArgs, out: &mut Out) -> Result<ExitCode, Error> {
+pub fn server(args: &ServerArgs, out: &mut Out) -> Result<ExitCode, Error> {
+    stay_on(args.core);
     let listener =
         TcpListener::bind(("127.0.0.1", 0)).doing(|| "listen on 127.0.0.1".to_owned())?;
     let port = listener.local_addr()?.port();
@@ -94,6 +104,7 @@ pub fn server(_args: &ServerArgs, out: &mut Out) -> Result<ExitCode, Error> {
 /// Measures, prints what it has measured as a line of JSON, and keeps its connection until the
 /// standard input ends.
 pub fn client(args: &ClientArgs, out: &mut Out) -> Result<ExitCode, Error> {
+    stay_on(args.core);
     let doing = || format!("talk to {}", args.server);
     let (measured, _connection) = measure(args).doing(doing)?;
     serde_json::to_writer(&mut *out, &measured).map_err(io::Error::from)?;
@@ -101,6 +112,15 @@ pub fn client(args: &ClientArgs, out: &mut Out) -> Result<ExitCode, Error> {
     out.flush()?;
     wait_for_end()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where that is refused, the figures are a little less steady.
+fn stay_on(core: Option<usize>) {
+    if let Some(core) = core {
+        let mut set = CpuSet::new();
+        set.set(core);
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
 }
 
 fn echo(mut stream: &TcpStream) -> io::Result<()> {

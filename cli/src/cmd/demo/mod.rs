@@ -1,8 +1,9 @@
 //! `dmm demo`: the main job in one go.
 //!
-//! Two plain programs, an echo server and its client, run under the preload and a small policy that
-//! sends their sockets to different instances of the kernel stack. What happened is then read from
-//! their statistics segments, as `dmm ss`, `dmm why` and `dmm hist` do. No privilege is needed.
+//! Two plain programs, an echo server and its client, run under the preload: first with a small policy
+//! that sends their sockets to different instances of the kernel stack, then with one that lets shared
+//! memory carry them. What happened is read from their statistics segments, as `dmm ss`, `dmm why` and
+//! `dmm hist` do. No privilege is needed.
 
 mod echo;
 mod pair;
@@ -27,7 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   dmm demo
   dmm demo --seconds 10 --size 16384
-  dmm demo --json | jq .client.round_trip.p99";
+  dmm demo --json | jq '.client.round_trip.p99, .shared_memory.client.round_trip.p99'";
 
 /// The policy of the demo. It shows a rule with options, a preference list, and a stack that is passed
 /// over with a reason; all of it works without privilege.
@@ -57,11 +58,18 @@ match = { label = "demo-client", role = "connect", remote = "127.0.0.0/8" }
 stack = ["elsewhere", "quick"]
 "#;
 
-/// Show DMM at work: two programs, two stack instances, one policy.
+/// The policy of the second run.
+const LOCAL_POLICY: &str = r#"# The second policy of 'dmm demo'.
+
+[default]
+stack = ["local", "kernel"]         # shared memory between two programs of this host
+"#;
+
+/// Show DMM at work: two programs, first on two kernel stacks, then in shared memory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How long the client goes on.
+    /// How long the client goes on, each time.
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
 
@@ -82,19 +90,28 @@ pub fn run(args: &Args, out: &mut Out) -> Result<ExitCode, Error> {
         .prefix("dmm-demo.")
         .tempdir()
         .doing(|| "make a temporary directory".to_owned())?;
-    let policy = dir.path().join("policy.toml");
-    std::fs::write(&policy, POLICY).doing(|| format!("write {}", policy.display()))?;
+    let time = Duration::from_secs_f64(args.seconds);
+    let under = |name: &str, text: &str| {
+        let policy = dir.path().join(name);
+        std::fs::write(&policy, text).doing(|| format!("write {}", policy.display()))?;
+        let outcome = pair::run(&library, &policy, time, args.size);
+        remove_mailbox(&policy);
+        outcome
+    };
     if !out.is_json() {
         report::introduce(POLICY, out)?;
     }
-    let time = Duration::from_secs_f64(args.seconds);
-    let outcome = pair::run(&library, &policy, time, args.size);
-    remove_mailbox(&policy);
-    let outcome = outcome?;
+    let mut outcome = under("policy.toml", POLICY)?;
+    if !out.is_json() {
+        report::print(&outcome, out)?;
+        report::introduce_local(LOCAL_POLICY, out)?;
+    }
+    let local = under("local.toml", LOCAL_POLICY)?;
     if out.is_json() {
+        outcome.shared_memory = Some(Box::new(local));
         out.json(&outcome)?;
     } else {
-        report::print(&outcome, out)?;
+        report::print_local(&outcome, &local, out)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -28,6 +28,9 @@ pub struct Outcome {
     pub series: Vec<SeriesInfo>,
     /// What the preload has measured, per kind, rule and stack.
     pub latencies: Vec<Latency>,
+    /// The same programs again, where shared memory may carry them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_memory: Option<Box<Self>>,
 }
 
 /// Starts the server, then the client, and looks at both while the connection is open.
@@ -48,7 +51,15 @@ pub fn run(
         };
         Side::start(label, &launch, arguments)
     };
-    let mut server = start("demo-server", &["demo-echo-server"])?;
+    let cores = cores();
+    let [here, there] = cores.each_ref().map(|core| match core {
+        Some(core) => vec!["--core", core.as_str()],
+        None => Vec::new(),
+    });
+    let mut server = start(
+        "demo-server",
+        &[&["demo-echo-server"], here.as_slice()].concat(),
+    )?;
     let port = server.line()?;
     let address = format!("127.0.0.1:{}", port.trim());
     let milliseconds = time.as_millis().to_string();
@@ -56,13 +67,17 @@ pub fn run(
     let mut client = start(
         "demo-client",
         &[
-            "demo-echo-client",
-            &address,
-            "--milliseconds",
-            &milliseconds,
-            "--size",
-            &size,
-        ],
+            &[
+                "demo-echo-client",
+                &address,
+                "--milliseconds",
+                &milliseconds,
+                "--size",
+                &size,
+            ],
+            there.as_slice(),
+        ]
+        .concat(),
     )?;
     let line = client.line()?;
     let measured = serde_json::from_str(&line)
@@ -73,8 +88,10 @@ pub fn run(
         sockets: Vec::new(),
         series: Vec::new(),
         latencies: Vec::new(),
+        shared_memory: None,
     };
     let mut report = Report::default();
+    let mut processes = Vec::new();
     for side in [&server, &client] {
         let process = control::process(side.child.id())?;
         let Some(snapshot) = &process.snapshot else {
@@ -84,13 +101,27 @@ pub fn run(
             );
         };
         report.add(snapshot);
-        outcome.sockets.extend(control::sockets(&[process]));
+        processes.push(process);
     }
+    outcome.sockets = control::sockets(&processes);
     outcome.latencies = report.latencies(&Filter::default());
     outcome.series = report.series;
     client.finish()?;
     server.finish()?;
     Ok(outcome)
+}
+
+/// A core for each of the two programs, where there are two: figures of programs that wander, or share
+/// a core, tell more of the scheduler than of a stack.
+fn cores() -> [Option<String>; 2] {
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    let mut cores = allowed
+        .iter()
+        .flat_map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(move |core| set.is_set(*core)));
+    match (cores.next(), cores.next()) {
+        (Some(first), Some(second)) => [Some(first.to_string()), Some(second.to_string())],
+        _ => [None, None],
+    }
 }
 
 /// One of the two programs. It is killed if the demo gives up on it.

@@ -42,7 +42,7 @@ pub struct Args {
 struct Answer<'a> {
     #[serde(flatten)]
     explanation: &'a Explanation,
-    /// The first candidate that takes it.
+    /// The first candidate that takes it, other than beside the next one.
     carried_by: Option<&'a str>,
     /// How the candidates took to it, in their order.
     trials: &'a [Trial],
@@ -64,7 +64,7 @@ pub fn run(args: &Args, out: &mut Out) -> Result<ExitCode, Error> {
         .collect();
     let carried_by = trials
         .iter()
-        .position(|trial| trial.carries)
+        .position(|trial| trial.carries && !trial.beside)
         .map(|i| &*explanation.candidates[i].name);
     let answer = Answer {
         explanation: &explanation,
@@ -143,11 +143,12 @@ fn print_candidates(answer: &Answer<'_>, image: &Image, out: &mut Out) -> Result
     let mut open = true;
     for (candidate, trial) in answer.explanation.candidates.iter().zip(answer.trials) {
         let (word, style) = match (trial.carries, open) {
+            (true, true) if trial.beside => ("serves it too, beside the next one", GOOD),
             (true, true) => ("carries it", GOOD),
             (true, false) => ("would carry it", DIM),
             (false, _) => ("is passed over", BAD),
         };
-        open &= !trial.carries;
+        open &= !trial.carries || trial.beside;
         let what = describe(image, candidate.stack);
         writeln!(
             out,

@@ -140,7 +140,7 @@ impl Term {
             Self::Address { side, prefix, port } => side.of(entry).is_some_and(|address| {
                 prefix.contains(address.ip()) && port.is_none_or(|port| port == address.port())
             }),
-            Self::Text { field, pattern } => glob(pattern, field.of(entry)),
+            Self::Text { field, pattern } => field.matches(pattern, entry),
             Self::Number { field, op, number } => {
                 let value = match field {
                     NumberField::Pid => entry.pid,
@@ -162,6 +162,14 @@ impl Side {
 }
 
 impl Field {
+    fn matches(self, pattern: &str, entry: &SocketEntry) -> bool {
+        let text = self.of(entry);
+        match self {
+            Self::Stack => names_stack(pattern, text),
+            _ => glob(pattern, text),
+        }
+    }
+
     fn of(self, entry: &SocketEntry) -> &str {
         match self {
             Self::Stack => &entry.socket.stack,
@@ -213,6 +221,11 @@ impl Prefix {
             _ => false,
         }
     }
+}
+
+/// Whether it is one of the stacks that serve a socket: several may serve a listener (`kernel+local`).
+fn names_stack(pattern: &str, stacks: &str) -> bool {
+    glob(pattern, stacks) || stacks.split('+').any(|stack| glob(pattern, stack))
 }
 
 /// `*` and `?` as in a shell. Linear in the text for each star.
@@ -347,5 +360,13 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
         }
         assert!(parse(&"( ".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn a_listener_of_two_stacks_is_a_socket_of_each() {
+        for pattern in ["local", "kernel", "kernel+local", "lo*"] {
+            assert!(names_stack(pattern, "kernel+local"), "{pattern}");
+        }
+        assert!(!names_stack("loc", "kernel+local"));
     }
 }

@@ -72,6 +72,14 @@ impl PeerBoard {
         }
     }
 
+    /// Sets the bit of a session in a waiter's set, and rings for nobody: what happens next wakes it.
+    #[inline]
+    pub fn mark(&self, waiter: usize, session: u16) {
+        if let Some(set) = self.set(waiter) {
+            set.set(session);
+        }
+    }
+
     /// What a waiter has published of itself.
     pub fn slot(&self, waiter: usize) -> Option<PeerSlot<'_>> {
         self.page.slot(waiter)

@@ -11,9 +11,10 @@ impl Endpoint {
     /// memory. The caller closes the socket right afterwards, which wakes a peer that sleeps; and
     /// nobody else uses the endpoint any more.
     ///
-    /// Of an endpoint that is [shared](Self::is_shared) nothing is said: others still have it.
+    /// Of an endpoint that other processes still have nothing is said, nor of one that is none of this
+    /// process's ([`is_foreign`](Self::is_foreign)).
     pub fn close(self, abort: bool) {
-        if self.is_shared() {
+        if self.is_foreign() || self.is_shared() && !self.leave() {
             return;
         }
         let peer_is_there = !self.has(GONE) && !self.peer_has_closed();
@@ -32,8 +33,8 @@ impl Endpoint {
         if peer_is_there {
             self.tell_quietly();
         }
-        if self.has(GONE) {
-            // It will not say that it has closed.
+        if self.has(GONE) && !self.peer_has_closed() {
+            // It has died, and will not say that it has closed.
             return;
         }
         let Self { lease, .. } = self;

@@ -126,8 +126,7 @@ impl Endpoint {
         if word & LISTED != 0
             && let Some(board) = self.board()
         {
-            let quiet = || Ok::<_, Errno>(());
-            let _ = board.tell((word >> 16) as usize & 0xff, word as u16, quiet);
+            board.mark((word >> 16) as usize & 0xff, word as u16);
         }
     }
 
@@ -158,12 +157,36 @@ impl Endpoint {
     #[cold]
     fn ring(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         self.flags.fetch_or(RANG, Ordering::AcqRel);
-        send_token(socket)
+        let sent = send_token(socket);
+        if matches!(sent, Err(Errno::PIPE | Errno::CONNRESET)) && self.is_hung_up(socket) {
+            // It has died in its sleep, and has not just shut its socket for reading: writes need not
+            // fill the ring to find out.
+            self.note_gone();
+        }
+        sent
     }
 
     /// Takes tokens out of the socket, and looks whether the peer is still there. To be called when
     /// the socket was found readable, or when nothing has come for a while; never waits.
+    ///
+    /// Of an end that several processes have the tokens are left alone while a thread sleeps for it,
+    /// which they are to wake.
     pub fn drain(&self, socket: BorrowedFd<'_>) -> Drained {
+        if self.has_sleepers() {
+            let gone = self.is_hung_up(socket);
+            if gone {
+                self.note_gone();
+            }
+            return Drained {
+                gone,
+                ..Drained::default()
+            };
+        }
+        self.drain_after_sleep(socket)
+    }
+
+    /// The same, by the first of those that sleep for this end alone.
+    pub fn drain_after_sleep(&self, socket: BorrowedFd<'_>) -> Drained {
         let mut found = Drained::default();
         for _ in 0..DRAINED_AT_ONCE {
             let mut record = [0; 64];

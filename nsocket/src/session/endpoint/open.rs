@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicPtr};
 
 use super::{ACCEPT_POOL, BoardSlot, CONNECT_POOL, Endpoint, Lease, Words};
+use crate::session::lock::Identity;
 use crate::session::board::{Board, InUse, PeerBoard, PeerBoards};
 use crate::session::rendezvous::{
     Accepted, Answer, AnswerError, Attached, Attachments, Cookie, Credentials, DialError, Dialed,
@@ -54,11 +55,17 @@ impl Opening<'_> {
     ///
     /// See [`OpenError`]: nothing has come of it, and nothing is left.
     pub fn open(&self) -> Result<(OwnedFd, Endpoint), OpenError> {
-        let dialed = Dialed::listener(self.listener)?;
-        let peer = dialed.peer();
         let layout = Layout::at_least(self.capacities.0, self.capacities.1);
         let cookie = self.listener.cookie;
-        let mut prepared = CONNECT_POOL.prepare(cookie, layout)?;
+        // Before the connection, if it takes no time: whoever accepts is woken by that, and should find
+        // the offer there. A new one only for somebody who is there.
+        let kept = CONNECT_POOL.prepare_kept(cookie, layout);
+        let dialed = Dialed::listener(self.listener)?;
+        let peer = dialed.peer();
+        let mut prepared = match kept {
+            Some(kept) => kept,
+            None => CONNECT_POOL.prepare(cookie, layout)?,
+        };
         let board = self.board.filter(|_| is_same_user(peer));
         let files = board.map(Board::files);
         let mut offer = Offer {
@@ -154,6 +161,7 @@ impl Endpoint {
             error: AtomicI32::new(0),
             shared: AtomicPtr::new(null_mut()),
             own: Words::default(),
+            maker: Identity::incarnation().unwrap_or(0),
             board: BoardSlot::new(),
         }
     }

@@ -80,7 +80,13 @@ impl Endpoint {
 
     /// Whether neither side sends any more.
     pub fn is_over(&self) -> bool {
-        self.has(RESET) || (self.has(FINISHED) && self.peer_is_done())
+        self.has(RESET) || (self.has(FINISHED | BROKEN) && self.peer_is_done())
+    }
+
+    /// Whether TCP would have no connection any more: both ends have finished, or one was reset.
+    pub fn is_closed(&self) -> bool {
+        self.notice_reset();
+        self.is_over()
     }
 
     /// The number that TCP has for the state, as in TCP_INFO (include/net/tcp_states.h).

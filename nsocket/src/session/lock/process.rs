@@ -48,6 +48,21 @@ impl Identity {
         }
         find_out()
     }
+
+    /// A number that is another one in each process, whatever has made it; but for a child that borrows
+    /// its parent's memory (vfork(2)), which goes by the parent's. `None` where there is none.
+    #[inline]
+    pub fn incarnation() -> Option<u64> {
+        let known = || {
+            // SAFETY: null, or a page that is never unmapped.
+            let page = unsafe { PAGE.load(Acquire).as_ref() }?;
+            Some(page.incarnation.load(Relaxed)).filter(|now| *now != 0)
+        };
+        known().or_else(|| {
+            find_out()?;
+            known()
+        })
+    }
 }
 
 #[cold]

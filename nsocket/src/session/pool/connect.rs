@@ -66,6 +66,11 @@ impl<const N: usize> ConnectPool<N> {
         })
     }
 
+    /// As [`prepare`](Self::prepare), but `None` where a new segment would have to be made.
+    pub fn prepare_kept(&self, listener: Cookie, layout: Layout) -> Option<Prepared<'_, N>> {
+        self.reuse(listener, layout)
+    }
+
     /// Lets go of everything that is kept.
     pub fn clear(&self) {
         self.shelf.clear();

@@ -169,6 +169,12 @@ impl<'a> Producer<'a> {
         self.own.head.load(Relaxed)
     }
 
+    /// Which window it writes to: as long as this and the position are the same, free memory is where
+    /// it was.
+    pub fn window(&self) -> u64 {
+        self.own.window.load(Relaxed)
+    }
+
     /// Asks the reader to say when there is space for `want` bytes, or for half of the window if that
     /// is less, so that a writer of much is not woken for little. `None` if there is, now; else the
     /// tail to wait for, with [`RingWords::tail_has_reached`](super::RingWords::tail_has_reached) as

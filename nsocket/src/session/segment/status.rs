@@ -1,7 +1,7 @@
 //! How far one end of a session has come, in one word: what it alone writes and the other reads.
 //!
 //! The word holds the generation of the segment's use in its upper 24 bits, below it the reason of a
-//! reset (4 bits) and four flags. A thread that comes late,
+//! reset (4 bits; without a reset: whether the end is deaf) and four flags. A thread that comes late,
 //! after its session has ended and the segment has been put to another use, finds another generation
 //! there and changes nothing.
 
@@ -15,6 +15,8 @@ const RESET: u32 = 4;
 const CLOSED: u32 = 8;
 const REASON_SHIFT: u32 = 4;
 const REASON: u32 = 0xf << REASON_SHIFT;
+/// In the place of a reason, as long as there is none.
+const DEAF: u32 = REASON;
 
 /// What one end says of itself.
 ///
@@ -112,6 +114,18 @@ impl Status {
         self.raise(generation, FINISHED)
     }
 
+    /// This end neither sends nor reads any more: bytes that still come are answered by a reset, as of a
+    /// socket that is shut down both ways.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`].
+    pub fn deafen(&self, generation: Generation) -> Result<(), Stale> {
+        self.update(generation, |word| {
+            if word & RESET == 0 { word | DEAF } else { word }
+        })
+    }
+
     /// This end has given the session up: RST. The first reason stays.
     ///
     /// # Errors
@@ -176,6 +190,11 @@ impl State {
     /// That end has given the session up.
     pub const fn is_reset(self) -> bool {
         self.0 & RESET != 0
+    }
+
+    /// Bytes for that end are answered by a reset.
+    pub const fn is_deaf(self) -> bool {
+        self.0 & (RESET | REASON) == DEAF
     }
 
     /// Why, if it has.

@@ -22,6 +22,23 @@ pub(super) static SEND: Limits = Limits::new(libc::SO_SNDBUF);
 /// Of SO_RCVBUF.
 pub(super) static RECEIVE: Limits = Limits::new(libc::SO_RCVBUF);
 
+/// What SO_RCVBUF says of a socket that it was not set of (net.ipv4.tcp_rmem), asked once.
+pub(crate) fn usual_receive_buffer() -> u32 {
+    static USUAL: AtomicU32 = AtomicU32::new(0);
+    /// What Linux has.
+    const DEFAULT: u32 = 131_072;
+    match USUAL.load(Ordering::Relaxed) {
+        0 => {
+            let asked = Scratch::open(libc::AF_INET)
+                .and_then(|scratch| scratch.int(SOL_SOCKET, libc::SO_RCVBUF));
+            let usual = asked.map_or(DEFAULT, |size| size.max(1) as u32);
+            USUAL.store(usual, Ordering::Relaxed);
+            usual
+        }
+        known => known,
+    }
+}
+
 impl Limits {
     const fn new(name: c_int) -> Self {
         Self {

@@ -34,13 +34,7 @@ const MESSAGE: usize = 72;
 
 /// All TCP, MPTCP and UDP sockets of this thread's network namespace.
 pub(super) fn sockets() -> io::Result<Vec<KernelSocket>> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(netlink::SOCK_DIAG),
-    )?;
-    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    let socket = open()?;
     let mut found = Vec::new();
     for protocol in [TCP, UDP, MPTCP] {
         for family in [AF_INET, AF_INET6] {
@@ -54,9 +48,12 @@ pub(super) fn sockets() -> io::Result<Vec<KernelSocket>> {
     Ok(found)
 }
 
-/// The same for another network namespace, by a thread that enters it and ends there: needs
+/// What `look` finds in another network namespace, in a thread that enters it and ends there: needs
 /// CAP_SYS_ADMIN.
-pub(super) fn sockets_in(namespace: &Path) -> io::Result<Vec<KernelSocket>> {
+pub(super) fn inside<T: Send>(
+    namespace: &Path,
+    look: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     let namespace = File::open(namespace)?;
     std::thread::scope(|scope| {
         let enter = scope.spawn(|| {
@@ -65,12 +62,24 @@ pub(super) fn sockets_in(namespace: &Path) -> io::Result<Vec<KernelSocket>> {
                 namespace.as_fd(),
                 Some(LinkNameSpaceType::Network),
             )?;
-            sockets()
+            look()
         });
         enter
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a reader of socket tables ended")))
     })
+}
+
+/// A socket to ask at.
+pub(super) fn open() -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
 }
 
 fn dump(
@@ -79,7 +88,14 @@ fn dump(
     protocol: u16,
     found: &mut Vec<KernelSocket>,
 ) -> io::Result<()> {
-    rustix::net::send(socket, &request(family, protocol), SendFlags::empty())?;
+    ask(socket, &request(family, protocol), |body| {
+        found.extend(parse(body, protocol));
+    })
+}
+
+/// Sends a request for a dump, and hands over the body of each message that describes a socket.
+pub(super) fn ask(socket: &OwnedFd, request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    rustix::net::send(socket, request, SendFlags::empty())?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let (len, _) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty())?;
@@ -92,36 +108,42 @@ fn dump(
                     let code = i32_at(body, 0).unwrap_or(0);
                     return Err(io::Error::from_raw_os_error(-code));
                 }
-                SOCK_DIAG_BY_FAMILY => found.extend(parse(body, protocol)),
+                SOCK_DIAG_BY_FAMILY => each(body),
                 _ => {}
             }
         }
     }
 }
 
-fn request(family: u8, protocol: u16) -> Vec<u8> {
-    let mut request = Vec::with_capacity(HEADER + REQUEST + 8);
-    request.extend([0; 4]); // Length, below.
+/// A request for a dump of a family's sockets, with this body.
+pub(super) fn frame(body: &[u8]) -> Vec<u8> {
+    let mut request = Vec::with_capacity(HEADER + body.len());
+    let len = u32::try_from(HEADER + body.len()).unwrap_or(0);
+    request.extend(len.to_ne_bytes());
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
     request.extend([0; 8]); // Sequence and port: one question at a time.
+    request.extend(body);
+    request
+}
+
+fn request(family: u8, protocol: u16) -> Vec<u8> {
+    let mut body = Vec::with_capacity(REQUEST + 8);
     let extensions = 1 << (INET_DIAG_INFO - 1) | 1 << (INET_DIAG_CONG - 1);
-    request.extend([
+    body.extend([
         family,
         u8::try_from(protocol).unwrap_or(IPPROTO_RAW),
         extensions,
         0,
     ]);
-    request.extend(u32::MAX.to_ne_bytes()); // All states.
-    request.resize(HEADER + REQUEST, 0); // Any address.
+    body.extend(u32::MAX.to_ne_bytes()); // All states.
+    body.resize(REQUEST, 0); // Any address.
     if protocol > 255 {
-        request.extend(8_u16.to_ne_bytes());
-        request.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
-        request.extend(u32::from(protocol).to_ne_bytes());
+        body.extend(8_u16.to_ne_bytes());
+        body.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
+        body.extend(u32::from(protocol).to_ne_bytes());
     }
-    let len = u32::try_from(request.len()).unwrap_or(0);
-    request[..4].copy_from_slice(&len.to_ne_bytes());
-    request
+    frame(&body)
 }
 
 /// Type and body of the first message, and what follows it.
@@ -204,13 +226,13 @@ fn port_at(bytes: &[u8], offset: usize) -> Option<u16> {
     u16_at(bytes, offset).map(u16::from_be)
 }
 
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(
         bytes.get(offset..offset + 2)?.try_into().ok()?,
     ))
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(
         bytes.get(offset..offset + 4)?.try_into().ok()?,
     ))

@@ -2,6 +2,7 @@
 
 mod diag;
 mod proc_net;
+mod unix;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -10,6 +11,9 @@ use serde::Serialize;
 
 use super::proc::Namespace;
 use crate::places;
+
+pub(super) use unix::Other;
+pub use unix::{Owner, listens_at};
 
 /// A socket in one of the kernel's tables.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,6 +100,8 @@ pub struct TcpInfo {
 /// The tables of some network namespaces.
 pub(super) struct KernelSockets {
     sockets: HashMap<u64, KernelSocket>,
+    /// Of sockets that sessions may have.
+    others: HashMap<u64, Other>,
     seen: HashSet<u64>,
     own: Option<u64>,
 }
@@ -105,6 +111,7 @@ impl KernelSockets {
         let own = Namespace::of("thread-self").map(|namespace| namespace.inode);
         Self {
             sockets: HashMap::new(),
+            others: HashMap::new(),
             seen: HashSet::new(),
             own,
         }
@@ -115,7 +122,7 @@ impl KernelSockets {
         match Namespace::of(&pid.to_string()) {
             Some(namespace) => self.add(&namespace, Some(pid)),
             // Which one it is may be hidden while its tables are not.
-            None => self.insert(proc_net::sockets(pid)),
+            None => self.insert(proc_net::sockets(pid), unix::sockets_of(pid)),
         }
     }
 
@@ -133,24 +140,34 @@ impl KernelSockets {
         self.sockets.get(&inode)
     }
 
+    /// What is at the other end of the Unix socket of records with this inode number; `None` if there is
+    /// no such socket.
+    pub(super) fn other_end(&self, inode: u64) -> Option<Other> {
+        self.others.get(&inode).copied()
+    }
+
     fn add(&mut self, namespace: &Namespace, pid: Option<u32>) {
         if !self.seen.insert(namespace.inode) {
             return;
         }
-        let found = if self.own == Some(namespace.inode) {
-            diag::sockets()
+        let (inet, unix) = if self.own == Some(namespace.inode) {
+            (diag::sockets(), unix::sockets())
         } else {
-            diag::sockets_in(&namespace.path)
+            let path = &namespace.path;
+            (
+                diag::inside(path, diag::sockets),
+                diag::inside(path, unix::sockets),
+            )
         };
-        let found = found
-            .or_else(|error| pid.map(proc_net::sockets).ok_or(error))
-            .unwrap_or_default();
-        self.insert(found);
+        let inet = inet.unwrap_or_else(|_| pid.map(proc_net::sockets).unwrap_or_default());
+        let unix = unix.unwrap_or_else(|_| pid.map(unix::sockets_of).unwrap_or_default());
+        self.insert(inet, unix);
     }
 
-    fn insert(&mut self, sockets: Vec<KernelSocket>) {
+    fn insert(&mut self, sockets: Vec<KernelSocket>, unix: Vec<(u64, Other)>) {
         let known = sockets.into_iter().filter(|socket| socket.inode != 0);
         self.sockets
             .extend(known.map(|socket| (socket.inode, socket)));
+        self.others.extend(unix);
     }
 }

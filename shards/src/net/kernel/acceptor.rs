@@ -97,10 +97,11 @@ impl Operation for Acceptor {
             }
         }
         if outcome.more {
-            if self.accepted.borrow().len() >= HELD && !self.ending.replace(true) {
-                if let Some(key) = self.request.get() {
-                    self.listener.reactor().cancel(key);
-                }
+            if self.accepted.borrow().len() >= HELD
+                && !self.ending.replace(true)
+                && let Some(key) = self.request.get()
+            {
+                self.listener.reactor().cancel(key);
             }
         } else {
             self.request.set(None);

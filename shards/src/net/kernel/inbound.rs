@@ -23,6 +23,8 @@ use crate::wake::slot::WakerSlot;
 const HELD: usize = 64 << 10;
 /// As many while buffers are short.
 const HELD_WHEN_SHORT: usize = 4 << 10;
+/// Full pieces in a row that make bulk of a connection: from then on it receives into several buffers at once.
+const BULK: u32 = 16;
 /// The size of a buffer of a connection's own.
 const OWN: usize = 4 << 10;
 
@@ -31,6 +33,8 @@ pub(crate) struct Inbound {
     socket: Rc<Fd>,
     pieces: RefCell<VecDeque<Lent>>,
     held: Cell<usize>,
+    /// Pieces in a row that have filled their buffers; once there were [`BULK`], for ever so many.
+    full_pieces: Cell<u32>,
     state: Cell<State>,
     /// How receiving has ended: by the end of the stream, or an error, which is told once.
     end: Cell<Option<Result<(), Errno>>>,
@@ -56,6 +60,7 @@ impl Inbound {
             socket: Rc::clone(socket),
             pieces: RefCell::default(),
             held: Cell::new(0),
+            full_pieces: Cell::new(0),
             state: Cell::new(State::Idle),
             end: Cell::new(None),
             waker: WakerSlot::new(),
@@ -100,6 +105,7 @@ impl Inbound {
         let operation = Rc::<Self>::clone(self);
         let request = Request::Receive {
             socket: self.socket.as_raw_fd(),
+            bulk: self.full_pieces.get() >= BULK,
         };
         // SAFETY: the request points at nothing, and this operation keeps the socket open.
         let key = unsafe { reactor.start(operation, request) };
@@ -132,6 +138,7 @@ impl Inbound {
         if piece.is_empty() || self.state.get() == State::Gone {
             return;
         }
+        let becomes_bulk = self.notice_bulk(piece.len());
         self.held.set(self.held.get() + piece.len());
         self.pieces.borrow_mut().push_back(piece);
         let limit = if self.socket.reactor().pool().is_short() {
@@ -139,12 +146,24 @@ impl Inbound {
         } else {
             HELD
         };
-        if let State::Receiving(key) = self.state.get() {
-            if self.held.get() > limit {
-                self.state.set(State::Ending);
-                self.socket.reactor().cancel(key);
-            }
+        if let State::Receiving(key) = self.state.get()
+            && (becomes_bulk || self.held.get() > limit)
+        {
+            self.state.set(State::Ending);
+            self.socket.reactor().cancel(key);
         }
+    }
+
+    /// Counts full pieces. Tells when there have been so many that the request should be another.
+    #[inline]
+    fn notice_bulk(&self, len: usize) -> bool {
+        let full = self.full_pieces.get();
+        if full >= BULK {
+            return false;
+        }
+        let is_full = len == self.socket.reactor().pool().buffer_size();
+        self.full_pieces.set(if is_full { full + 1 } else { 0 });
+        full + 1 == BULK && is_full
     }
 
     fn set_end(&self, end: Result<(), Errno>) {

@@ -26,6 +26,8 @@ use super::payload::{COPIED, Chunk};
 const HIGH: usize = 128 << 10;
 /// How long a dropped stream is given to send what was written.
 const LINGER: Duration = Duration::from_secs(30);
+/// Bytes that have a chance to fit into the socket's buffer at once.
+const AT_ONCE: usize = 2 * HIGH;
 /// Chunks sent by one request.
 const GATHERED: usize = 16;
 /// From so many bytes on that are not a copy, sending without copying in the kernel pays: pinning pages and
@@ -216,12 +218,16 @@ impl Outbound {
         let more = queue.chunks.len() > 1;
         let rest = &first.bytes()[queue.sent..];
         let zero_copy = !more && self.zero_copy.get() && rest.len() >= ZERO_COPY;
-        let manner = match () {
-            () if zero_copy => Manner::ZeroCopy,
-            () if self.waker.is_waiting() || self.full.get() || self.shut_when_sent.get() => {
-                Manner::Awaited
-            }
-            () => Manner::AtOnce,
+        let has_to_wait = self.waker.is_waiting()
+            || self.full.get()
+            || self.shut_when_sent.get()
+            || queue.waiting > AT_ONCE;
+        let manner = if zero_copy {
+            Manner::ZeroCopy
+        } else if has_to_wait {
+            Manner::Awaited
+        } else {
+            Manner::AtOnce
         };
         let (request, chunks) = if more {
             queue.gather(socket, manner)
@@ -315,11 +321,11 @@ impl Queue {
     #[inline]
     fn collect(&mut self, bytes: &[u8], flying: usize, reactor: &Reactor) {
         self.waiting += bytes.len();
-        if self.chunks.len() > flying {
-            if let Some(Chunk::Collected(last)) = self.chunks.back_mut() {
-                last.extend_from_slice(bytes);
-                return;
-            }
+        if self.chunks.len() > flying
+            && let Some(Chunk::Collected(last)) = self.chunks.back_mut()
+        {
+            last.extend_from_slice(bytes);
+            return;
         }
         let mut scrap = reactor.scrap();
         scrap.extend_from_slice(bytes);

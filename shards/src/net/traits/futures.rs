@@ -71,7 +71,10 @@ macro_rules! by_halves {
 
         /// Lends the kernel's buffer: nothing is copied.
         impl AsyncBufRead for $stream {
-            fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
                 Pin::new(&mut self.get_mut().read).poll_fill_buf(cx)
             }
 

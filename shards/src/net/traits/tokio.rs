@@ -84,7 +84,10 @@ macro_rules! by_halves {
 
         /// Lends the kernel's buffer: nothing is copied.
         impl AsyncBufRead for $stream {
-            fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
                 AsyncBufRead::poll_fill_buf(Pin::new(&mut self.get_mut().read), cx)
             }
 
@@ -118,7 +121,10 @@ macro_rules! by_halves {
                 self.write.poll_flush(cx)
             }
 
-            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            fn poll_shutdown(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
                 self.write.poll_close(cx)
             }
         }

@@ -49,7 +49,7 @@ pub(super) fn attempt(
 ) -> Tried {
     match request {
         Request::Accept { listener } => accept(key, listener, events),
-        Request::Receive { socket } => receive(key, socket, pool, events),
+        Request::Receive { socket, .. } => receive(key, socket, pool, events),
         Request::ReceiveMessages { socket, header } => {
             receive_messages(key, socket, header, pool, events)
         }
@@ -137,7 +137,7 @@ fn receive(key: Key, socket: RawFd, pool: &Pool, events: &mut Vec<Event>) -> Tri
                 return end(key, 0, events);
             }
             Ok(received) => {
-                events.push(more(key, received as i32, Some(provided(buffer, received))))
+                events.push(more(key, received as i32, Some(provided(buffer, received))));
             }
             Err(errno) => {
                 pool.untake(buffer);

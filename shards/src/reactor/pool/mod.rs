@@ -168,6 +168,12 @@ impl Pool {
         self.supplied.get() < u32::from(self.shape.buffers) / 4
     }
 
+    /// The size of a buffer, in bytes.
+    #[inline]
+    pub(crate) fn buffer_size(&self) -> usize {
+        self.shape.size as usize
+    }
+
     /// Whether a buffer waits to be used.
     pub(crate) fn has_supply(&self) -> bool {
         self.supplied.get() != 0

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, FsyncFlags, Timespec};
-use io_uring::{opcode, types};
 
 use crate::reactor::request::{Manner, Request};
 use crate::reactor::table::Key;
@@ -37,10 +37,10 @@ pub(super) fn encode(request: &Request, style: Style) -> Entry {
         Request::Accept { listener } => opcode::AcceptMulti::new(Fd(listener))
             .flags(SOCKET_FLAGS)
             .build(),
-        Request::Receive { socket } if style.bundles => {
+        Request::Receive { socket, bulk: true } if style.bundles => {
             opcode::RecvMultiBundle::new(Fd(socket), GROUP).build()
         }
-        Request::Receive { socket } => opcode::RecvMulti::new(Fd(socket), GROUP).build(),
+        Request::Receive { socket, .. } => opcode::RecvMulti::new(Fd(socket), GROUP).build(),
         Request::ReceiveMessages { socket, header } => {
             opcode::RecvMsgMulti::new(Fd(socket), header, GROUP).build()
         }
@@ -152,7 +152,7 @@ pub(super) fn deadline(time: &Timespec) -> Entry {
 }
 
 pub(super) fn timespec(time: Duration) -> Timespec {
-    types::Timespec::new()
+    Timespec::new()
         .sec(time.as_secs())
         .nsec(time.subsec_nanos())
 }

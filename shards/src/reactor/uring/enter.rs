@@ -84,7 +84,15 @@ impl Entrance {
         let result = match limit.map(timespec) {
             // SAFETY: the entries that are submitted were pushed under the contract of `Driver::submit`.
             None => unsafe {
-                syscall!(Sysno::io_uring_enter, self.fd, submit, want, flags.bits(), 0, 0)
+                syscall!(
+                    Sysno::io_uring_enter,
+                    self.fd,
+                    submit,
+                    want,
+                    flags.bits(),
+                    0,
+                    0
+                )
             },
             Some(time) => {
                 let argument = Argument {

@@ -74,7 +74,6 @@ pub(super) fn make(wish: Wish) -> Result<Made, Unusable> {
     check_multishot(&ring, &entrance, &mut features)?;
     let bundles =
         !features.has(Feature::IncrementalBuffers) && ring.params().is_feature_recvsend_bundle();
-    let bundles = bundles && std::env::var_os("NOB").is_none();
     if bundles {
         features.on(Feature::Bundles);
     } else if ring.params().is_feature_recvsend_bundle() {

@@ -66,6 +66,9 @@ struct Place {
     /// Register with epoll for levels where the sequence asks for edges.
     #[arg(long)]
     no_edges: bool,
+    /// Let no listener's queue be full: make short backlogs long.
+    #[arg(long)]
+    long_backlogs: bool,
 }
 
 #[derive(Args)]
@@ -189,10 +192,14 @@ fn setting(place: &Place) -> Result<Setting, String> {
     if place.no_edges {
         arguments.push("--no-edges".to_owned());
     }
+    if place.long_backlogs {
+        arguments.push("--long-backlogs".to_owned());
+    }
     Ok(Setting {
         settle: Settle::new(place.cpu)?,
         mask: Mask(mask.collect()),
         no_edges: place.no_edges,
+        long_backlogs: place.long_backlogs,
         arguments,
     })
 }

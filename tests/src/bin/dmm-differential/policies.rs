@@ -17,6 +17,9 @@ pub(crate) struct Policy {
     /// It may report an edge once more: a new socket under the number, or a new size of its buffer,
     /// is one. epoll(7) allows that, and programs have to expect it; but it cannot be compared.
     pub(crate) edges: bool,
+    /// A listener has a queue for each stack that serves it, so that more connections fit than TCP has
+    /// room for.
+    pub(crate) two_queues: bool,
     pub(crate) needs: Needs,
 }
 
@@ -78,6 +81,7 @@ const ALL: &[Policy] = &[
         mask: &[],
         except: &[],
         edges: false,
+        two_queues: false,
         needs: Needs::NoPreload,
     },
     Policy {
@@ -86,6 +90,7 @@ const ALL: &[Policy] = &[
         mask: &[],
         except: &[],
         edges: false,
+        two_queues: false,
         needs: Needs::Nothing,
     },
     Policy {
@@ -107,6 +112,7 @@ stack = [\"second\"]
         mask: &[],
         except: &[],
         edges: false,
+        two_queues: false,
         needs: Needs::Nothing,
     },
     Policy {
@@ -126,6 +132,7 @@ stack = [\"tuned\", \"kernel\"]
         // How much fits is what the policy changes, and so is what is writable after it.
         except: &["FillAndDrain"],
         edges: true,
+        two_queues: false,
         needs: Needs::Nothing,
     },
     Policy {
@@ -147,6 +154,7 @@ stack = [\"gone\", \"odd\", \"kernel\"]
         mask: &[],
         except: &[],
         edges: false,
+        two_queues: false,
         needs: Needs::Nothing,
     },
     Policy {
@@ -163,6 +171,7 @@ stack = [\"second\", \"kernel\"]
         mask: &[],
         except: &[],
         edges: false,
+        two_queues: false,
         needs: Needs::Editor,
     },
     Policy {
@@ -176,6 +185,7 @@ stack = [\"local\", \"kernel\"]
         mask: LOCAL,
         except: LOCAL_EXCEPT,
         edges: false,
+        two_queues: true,
         needs: Needs::Nothing,
     },
     Policy {
@@ -193,6 +203,7 @@ stack = [\"other\", \"kernel\"]
         mask: &[],
         except: NAMESPACE,
         edges: true,
+        two_queues: false,
         needs: Needs::Namespace,
     },
 ];
@@ -209,10 +220,34 @@ const TUNED: &[(c_int, c_int)] = &[
 ];
 
 /// What a session answers by nature differently from TCP.
-const LOCAL: &[(c_int, c_int)] = &[];
+const LOCAL: &[(c_int, c_int)] = &[
+    // Half of the window, as it grows with what is received and when.
+    (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
+];
 
-/// What cannot be compared with TCP.
-const LOCAL_EXCEPT: &[&str] = &[];
+const LOCAL_EXCEPT: &[&str] = &[
+    // A client that does not acknowledge quickly delays the end of TCP's handshake: its server accepts
+    // it a moment later. A session is there at once.
+    "level: 6, name: 12, value: Int(0)",
+    // A session cannot become an unconnected TCP socket again (connect(2) with AF_UNSPEC).
+    "to: Unspec",
+    // SO_PEEK_OFF of a socket that is a session already is refused, and counted.
+    "level: 1, name: 42",
+    // As is SO_ZEROCOPY, whose completions nobody would tell.
+    "level: 1, name: 60",
+    // No urgent byte is carried: MSG_OOB is refused, and counted.
+    "flags: 1,",
+    "flags: 65,",
+    "flags: 16385,",
+    "Wrong(SendNegativeFlags",
+    // sendfile(2) to TCP sends the file's pages, as they are when they are received; a session has the
+    // bytes that were there.
+    "how: Ftruncate",
+    "how: Pwrite",
+    // Whether there is an event to write to a bad place: something may be there that is not the
+    // program's.
+    "Wrong(EpollWaitNull",
+];
 
 /// A socket that a fork has shared cannot be moved, and the kernel instance carries it; its peers,
 /// which can, would be in the other namespace.

@@ -160,6 +160,9 @@ impl<'a> Side<'a> {
         if self.policy.edges {
             flags.push("--no-edges".to_owned());
         }
+        if self.policy.two_queues {
+            flags.push("--long-backlogs".to_owned());
+        }
         let namespace = match (self.policy.needs, &self.preload) {
             (Needs::Namespace, Some(_)) => Some(Namespace::new()?),
             _ => None,

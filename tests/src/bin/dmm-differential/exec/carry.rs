@@ -61,6 +61,15 @@ impl Executor<'_> {
             len: 16_384,
         });
         let mut buffer = vec![0_u8; bytes.len()];
+        if self.deaf.contains(&to) {
+            // What comes for it can be read as long as TCP has not found its queue empty once: how much
+            // that is depends on how fast it comes.
+            return self.note(format_args!(" shut"));
+        }
+        if !is_peer(from, to) {
+            // It would stay full, and how many calls from then on do not wait is nobody's promise.
+            return self.note(format_args!(" not its peer"));
+        }
         let (mut sent, mut got, mut quiet) = (0, 0, 0);
         let mut sum = 0_u64;
         let mut send_end = 0;
@@ -195,5 +204,24 @@ impl Executor<'_> {
         self.note(format_args!(" reused {reused}"));
         call!(libc::close, reused as c_int);
         self.settle(fd);
+    }
+}
+
+/// Whether two sockets are the ends of one connection.
+fn is_peer(from: c_int, to: c_int) -> bool {
+    let name = |peer, fd| {
+        let mut bytes = [0_u8; 128];
+        let mut len = 128;
+        let (place, len_place) = (bytes.as_mut_ptr().cast(), &raw mut len);
+        let result = match peer {
+            false => call!(libc::getsockname, fd, place, len_place),
+            true => call!(libc::getpeername, fd, place, len_place),
+        };
+        (result == 0).then_some(bytes)
+    };
+    // Ports tell them apart; Unix sockets have none, and the same (no) name.
+    match (name(false, from), name(true, to)) {
+        (Some(from), Some(to)) => from[2..4] == to[2..4],
+        _ => false,
     }
 }

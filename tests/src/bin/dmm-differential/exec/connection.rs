@@ -63,6 +63,10 @@ impl Executor<'_> {
             }
             Op::Listen { s, backlog } => {
                 let fd = self.fd(s);
+                let backlog = match self.setting.long_backlogs {
+                    true if (0..LONG_BACKLOG).contains(&backlog) => LONG_BACKLOG,
+                    _ => backlog,
+                };
                 let result = self.may_choose_port(fd, |_| call!(libc::listen, fd, backlog));
                 self.result(result);
             }
@@ -102,8 +106,12 @@ impl Executor<'_> {
                 self.place(&place, result == 0);
             }
             Op::Shutdown { s, how } => {
-                let result = call!(libc::shutdown, self.fd(s), how);
+                let fd = self.fd(s);
+                let result = call!(libc::shutdown, fd, how);
                 self.result(result);
+                if result == 0 && how != libc::SHUT_WR {
+                    self.deaf.push(fd);
+                }
             }
             _ => {}
         }
@@ -134,6 +142,9 @@ impl Executor<'_> {
         ));
     }
 }
+
+/// More than any sequence fills.
+const LONG_BACKLOG: c_int = 100;
 
 /// What stands in memory that a call should not write.
 const FILLER: u8 = 0xaa;

@@ -36,6 +36,8 @@ pub(crate) struct Setting {
     pub(crate) mask: Mask,
     /// Whether edge-triggered registrations are made level-triggered.
     pub(crate) no_edges: bool,
+    /// Whether short backlogs are made long.
+    pub(crate) long_backlogs: bool,
     /// How this process was started, for children that exec it again.
     pub(crate) arguments: Vec<String>,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Executor<'a> {
     slots: Vec<c_int>,
     /// Sockets whose buffer sizes the sequence has set; the kernel tunes the others.
     sized: Vec<c_int>,
+    /// Sockets that are shut down for reading.
+    deaf: Vec<c_int>,
     names: Names,
     setting: &'a Setting,
     trace: String,
@@ -62,6 +66,7 @@ impl<'a> Executor<'a> {
             kept,
             slots: Vec::new(),
             sized: Vec::new(),
+            deaf: Vec::new(),
             names: Names::default(),
             setting,
             trace: String::new(),
