@@ -10,6 +10,7 @@
 //! | [`mailbox`] | the newest compiled policy, in shared memory |
 //! | [`session`] | the data channel of a socket on another stack than the kernel's: rings, readiness, rendezvous |
 //! | [`sync`] | atomics, the processor's or the model checker's |
+//! | [`hidden`] | descriptors that the program does not know of |
 //! | [`sys`] | system calls that must not go through interposed symbols |
 //!
 //! Everything here may run inside an unmodified program, in a signal handler or between `fork` and
@@ -18,6 +19,7 @@
 //! readers of segments, which the tools use, do).
 
 pub mod fresh;
+pub mod hidden;
 pub mod mailbox;
 pub mod options;
 pub mod reason;

@@ -1,7 +1,7 @@
 //! The few system calls that rustix has no call for, made directly: never through libc's symbols,
 //! which a preload may have interposed (with us), and without touching `errno`.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use libc::c_int;
 use rustix::io::Errno;
@@ -111,17 +111,6 @@ fn set_signal_mask(mask: u64) -> u64 {
         )
     };
     old
-}
-
-/// Gives a descriptor that the program does not know of a high number, so that the program's own stay
-/// dense (select(2) has room for 1,024 of them). It keeps its number where there is no room.
-pub fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limit = limit.unwrap_or(u64::MAX).min(1 << 19) as i32;
-    match rustix::io::fcntl_dupfd_cloexec(&fd, limit - limit / 4) {
-        Ok(moved) => moved,
-        Err(_) => fd,
-    }
 }
 
 /// The error of a raw system call, as rustix has it.

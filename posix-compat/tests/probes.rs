@@ -74,6 +74,7 @@ const POLICIES: [Policy; 5] = [
         except: &[
             ("urgent", "MPTCP has no out-of-band data"),
             ("times", "accept on an MPTCP listener knows no SO_RCVTIMEO"),
+            ("sets", "an MPTCP connection that was reset is not readable"),
         ],
     },
     Policy {

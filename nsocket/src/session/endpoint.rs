@@ -5,6 +5,7 @@
 //! | here | reading, writing, the end of the stream |
 //! | `notice` | telling the peer, and being told |
 //! | `ready` | what poll(2) would say |
+//! | `urgent` | the byte that is sent out of band |
 //! | `open`, `close` | from an offer to an endpoint, and its end |
 //! | `lend` | memory of the rings, for who reads and writes in place |
 //! | `share` | endpoints that several processes have after `fork` |
@@ -25,6 +26,7 @@ mod notice;
 mod open;
 mod ready;
 mod share;
+mod urgent;
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr};
@@ -116,6 +118,8 @@ const RESET: u32 = 1 << 3;
 const STRAY: u32 = 1 << 4;
 /// A write after the peer has closed was swallowed: the next one fails.
 const BROKEN: u32 = 1 << 5;
+/// The urgent byte is read in line: SO_OOBINLINE.
+const INLINE: u32 = 1 << 7;
 /// The peer was asleep and was rung for.
 const RANG: u32 = 1 << 6;
 
@@ -189,6 +193,10 @@ impl Endpoint {
         };
         drop(end);
         match read {
+            // SAFETY: by the caller's word. It ends, as each mark is passed once.
+            Ok(0) if self.is_at_mark() && self.pass_mark() => unsafe {
+                self.read(socket, places, take)
+            },
             Ok(0) => match self.nothing_to_read() {
                 Some(stop) => Err(stop),
                 // SAFETY: by the caller's word. Once only: the peer sends no more.
@@ -478,9 +486,9 @@ impl Endpoint {
         }
     }
 
-    /// Whether the peer reads no more.
+    /// Whether a write would go nowhere: this end has finished, or the peer reads no more.
     #[inline]
-    fn cannot_write(&self) -> bool {
+    pub fn cannot_write(&self) -> bool {
         if self.has(FINISHED | GONE | RESET | BROKEN) || self.is_finished_elsewhere() {
             return true;
         }
@@ -562,8 +570,7 @@ impl Endpoint {
         // A peer that was killed with bytes unread has, as TCP sees it, reset the connection; and so has
         // a listener that closed without having accepted it.
         let dropped = || {
-            let accepted =
-                self.side == Side::Accepting || state.is_ok_and(|state| state.is_answered());
+            let accepted = self.side == Side::Accepting || state.is_ok_and(State::is_answered);
             self.has(GONE) && (!accepted || self.unsent() > 0)
         };
         let finished = state.is_ok_and(State::is_finished);

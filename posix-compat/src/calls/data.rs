@@ -445,9 +445,8 @@ pub(super) fn sendto_by(
     len: socklen_t,
     call: impl Fn() -> ssize_t + Copy,
 ) -> ssize_t {
-    let session = move |call: session::Call| {
-        session::send_to(call.with(flags), (data, size), (address, len))
-    };
+    let session =
+        move |call: session::Call| session::send_to(call.with(flags), (data, size), (address, len));
     transfer!(fd, Way::Out, call(), session, move || {
         if address.is_null() {
             Ok(())
@@ -531,6 +530,7 @@ pub(super) fn sendmmsg_by(
 fn many(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, way: Way) -> Option<c_int> {
     let (slot, entry) = managed(fd).filter(|(_, entry)| entry.is_session())?;
     if way == Way::In
+        && flags & libc::MSG_ERRQUEUE == 0
         && let Some(code) = crate::session::control::take_error(entry.slot())
     {
         // It is looked for here once more (do_recvmmsg in the kernel).
@@ -573,7 +573,7 @@ fn splice_session(
     let nowait = flags & libc::SPLICE_F_NONBLOCK != 0;
     if let Some((slot, entry)) = of(input) {
         return carried(input, slot, entry, Way::In, |call| {
-            crate::session::file::splice_out(call, input_offset, out, out_offset, len)
+            crate::session::file::splice_out(call, input_offset, (out, nowait), out_offset, len)
         });
     }
     let (slot, entry) = of(out)?;

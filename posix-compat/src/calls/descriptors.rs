@@ -3,18 +3,22 @@
 use std::ffi::{c_char, c_int, c_uint, c_ulong};
 
 use dmm_nsocket::Reason;
+use dmm_nsocket::hidden;
 use dmm_nsocket::table::{Entry, State};
 use libc::{msghdr, stat, stat64};
 
 use crate::export::export;
 use crate::process::{self, FRESH, TABLE};
-use crate::{real, session, track};
+use crate::{errno, real, session, track};
 
 export! {
     hot;
 
     /// close(2).
     also [__close] fn close(fd: c_int) -> c_int {
+        if is_hidden(fd) {
+            return errno::fail(libc::EBADF);
+        }
         track::forget(fd);
         unsafe { real::close(fd) }
     }
@@ -22,13 +26,20 @@ export! {
     /// closefrom(3).
     fn closefrom(first: c_int) {
         forget_range(first.max(0).cast_unsigned(), c_uint::MAX);
-        unsafe { real::closefrom(first) }
+        let first = first.max(0).cast_unsigned();
+        if hidden::first_in(first, c_uint::MAX).is_none() {
+            return unsafe { real::closefrom(first.cast_signed()) };
+        }
+        around_hidden(first, c_uint::MAX, |first, last| unsafe {
+            real::close_range(first, last, 0)
+        });
     }
 
     /// close_range(2).
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-        before_close_range(first, last, flags);
-        unsafe { real::close_range(first, last, flags) }
+        close_range_by(first, last, flags, |first, last| unsafe {
+            real::close_range(first, last, flags)
+        })
     }
 
     /// dup(2).
@@ -48,12 +59,18 @@ export! {
 
     /// fcntl(2). Commands without an argument ignore the third one.
     also [__fcntl] fn fcntl(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+        if is_hidden(fd) {
+            return errno::fail(libc::EBADF);
+        }
         let result = unsafe { real::fcntl(fd, command, argument) };
         after_fcntl(fd, command, argument, result)
     }
 
     /// fcntl(2), by the name that programs with 64-bit offsets are linked to.
     fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -> c_int {
+        if is_hidden(fd) {
+            return errno::fail(libc::EBADF);
+        }
         let result = unsafe { real::fcntl64(fd, command, argument) };
         after_fcntl(fd, command, argument, result)
     }
@@ -108,8 +125,44 @@ export! {
     }
 }
 
-/// What a range is closed by: those in it are forgotten.
-pub(super) fn before_close_range(first: c_uint, last: c_uint, flags: c_int) {
+/// Whether a descriptor is one that the program does not know of. A child of vfork has copies of them,
+/// which are its own to close.
+#[inline]
+pub(super) fn is_hidden(fd: c_int) -> bool {
+    hidden::is_hidden(fd) && !process::is_borrowed()
+}
+
+/// close_range(2): those of ours in the range stay.
+pub(super) fn close_range_by(
+    first: c_uint,
+    last: c_uint,
+    flags: c_int,
+    call: impl Fn(c_uint, c_uint) -> c_int,
+) -> c_int {
+    before_close_range(first, last, flags);
+    around_hidden(first, last, call)
+}
+
+fn around_hidden(mut first: c_uint, last: c_uint, call: impl Fn(c_uint, c_uint) -> c_int) -> c_int {
+    while !process::is_borrowed()
+        && let Some(ours) = hidden::first_in(first, last)
+    {
+        if ours > first {
+            let result = call(first, ours - 1);
+            if result != 0 {
+                return result;
+            }
+        }
+        if ours == last {
+            return 0;
+        }
+        first = ours + 1;
+    }
+    call(first, last)
+}
+
+/// Those in the range are forgotten.
+fn before_close_range(first: c_uint, last: c_uint, flags: c_int) {
     // CLOSE_RANGE_CLOEXEC closes nothing now; other flags but UNSHARE are refused.
     const UNSHARE: c_int = 1 << 1;
     if first <= last && flags & !UNSHARE == 0 {
@@ -118,7 +171,12 @@ pub(super) fn before_close_range(first: c_uint, last: c_uint, flags: c_int) {
 }
 
 /// A call that duplicates `old` over `new`, closing what was there.
+///
+/// A number of ours is not to be had, as one beyond RLIMIT_NOFILE is not.
 pub(super) fn duplicated_over(old: c_int, new: c_int, call: impl FnOnce() -> c_int) -> c_int {
+    if is_hidden(new) || is_hidden(old) {
+        return errno::fail(libc::EBADF);
+    }
     if process::is_borrowed() {
         return duplicated_by(old, call());
     }
@@ -190,9 +248,7 @@ pub(super) fn pass_on(message: *const msghdr) {
         return;
     };
     let len = header.msg_controllen;
-    if len == 0
-        || process::is_borrowed()
-        || !crate::user_memory::readable(header.msg_control, len)
+    if len == 0 || process::is_borrowed() || !crate::user_memory::readable(header.msg_control, len)
     {
         return;
     }

@@ -103,10 +103,9 @@ export! {
 
     /// sockatmark(3).
     fn sockatmark(fd: c_int) -> c_int {
-        match TABLE.load(fd).is_session() {
-            // No urgent byte comes through a session.
-            true => 0,
-            false => unsafe { real::sockatmark(fd) },
+        match session::control::is_at_mark(fd) {
+            Some(at_mark) => c_int::from(at_mark),
+            None => unsafe { real::sockatmark(fd) },
         }
     }
 

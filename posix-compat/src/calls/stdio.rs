@@ -68,8 +68,20 @@ export! {
 }
 
 unsafe extern "C-unwind" {
-    fn vsnprintf(place: *mut c_char, size: usize, format: *const c_char, list: *mut c_void) -> c_int;
-    fn __vsnprintf_chk(place: *mut c_char, size: usize, flag: c_int, room: usize, format: *const c_char, list: *mut c_void) -> c_int;
+    fn vsnprintf(
+        place: *mut c_char,
+        size: usize,
+        format: *const c_char,
+        list: *mut c_void,
+    ) -> c_int;
+    fn __vsnprintf_chk(
+        place: *mut c_char,
+        size: usize,
+        flag: c_int,
+        room: usize,
+        format: *const c_char,
+        list: *mut c_void,
+    ) -> c_int;
 }
 
 fn forget(stream: *mut FILE) {

@@ -9,7 +9,7 @@ use super::{data, descriptors, exec, fork, names, readiness, sockets};
 use crate::export::export;
 use crate::process::TABLE;
 use crate::session::poll::Bits;
-use crate::{process, real, sandbox, track, user_memory};
+use crate::{errno, process, real, sandbox, track, user_memory};
 
 export! {
     /// syscall(2). Around the calls that make, bind, duplicate or close a descriptor the same is done
@@ -53,13 +53,16 @@ export! {
             libc::SYS_recvmsg => {
                 data::recvmsg_by(int(a), b as *mut _, int(c), move || call() as isize) as c_long
             }
+            libc::SYS_close if descriptors::is_hidden(int(a)) => errno::fail(libc::EBADF),
             libc::SYS_close => {
                 track::forget(int(a));
                 call()
             }
             libc::SYS_close_range => {
-                descriptors::before_close_range(uint(a), uint(b), int(c));
-                call()
+                descriptors::close_range_by(uint(a), uint(b), int(c), |first, last| unsafe {
+                    real::syscall(number, first.into(), last.into(), c, d, e, f) as c_int
+                })
+                .into()
             }
             libc::SYS_dup => descriptors::duplicated_by(int(a), small()).into(),
             libc::SYS_dup3 => descriptors::duplicated_over(int(a), int(b), small).into(),

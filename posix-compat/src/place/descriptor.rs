@@ -137,6 +137,8 @@ impl Descriptor {
             }
         });
         session::timeouts_follow(&using, socket.as_raw_fd());
+        session::control::linger_follows(&using);
+        session::control::urgent_follows(&using);
         let mut replaced = 0;
         let signals = BlockedSignals::new();
         let held = self.fresh.hold(process::pid());
@@ -190,7 +192,11 @@ impl Descriptor {
             Some(handle) => {
                 let named = |entry: Entry| entry.is_session() && entry.slot() == handle;
                 let names = TABLE.managed(0, u32::MAX);
-                names.for_each(|(fd, entry)| if named(entry) { f(fd) });
+                names.for_each(|(fd, entry)| {
+                    if named(entry) {
+                        f(fd);
+                    }
+                });
             }
             None => self.names().for_each(|(fd, _)| f(fd)),
         }

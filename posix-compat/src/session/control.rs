@@ -97,6 +97,11 @@ pub(crate) fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> Op
     Some(0)
 }
 
+/// sockatmark(3). `None`: it is no session.
+pub(crate) fn is_at_mark(fd: c_int) -> Option<bool> {
+    enter(fd).map(|using| using.endpoint().is_at_mark())
+}
+
 /// The error that waits to be told, if there is one: it is told with that.
 pub(crate) fn take_error(handle: u32) -> Option<c_int> {
     let using = SESSIONS.enter(handle)?;
@@ -138,7 +143,8 @@ pub(crate) fn setsockopt(
     if !is_level(level) || level == libc::IPPROTO_IPV6 && value.is_null() {
         // The kernel does not look for a value, or takes none for 0 (ipv6_setsockopt).
         let zero = [0; size_of::<c_int>()];
-        let set = session.options.set(session.domain(), level, name, &zero);
+        let zero = &zero[..zero.len().min(len as usize)];
+        let set = session.options.set(session.domain(), level, name, zero);
         return Some(set.map_or_else(fail, |()| 0));
     }
     let mut len = (len as usize).min(LONGEST);
@@ -179,13 +185,20 @@ fn follow(using: &Using, fd: c_int, level: c_int, name: c_int) {
     }
     match name {
         libc::SO_LINGER => linger_follows(using),
+        libc::SO_OOBINLINE => urgent_follows(using),
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => super::timeouts_follow(using, fd),
         _ => {}
     }
 }
 
+/// SO_OOBINLINE was set, or inherited.
+pub(crate) fn urgent_follows(using: &Using) {
+    let inline = using.session().options.oob_inline();
+    using.endpoint().keep_urgent_inline(inline);
+}
+
 /// SO_LINGER was set, or inherited.
-pub(super) fn linger_follows(using: &Using) {
+pub(crate) fn linger_follows(using: &Using) {
     let linger = using.session().options.linger();
     let abort = linger.on && linger.seconds == 0;
     using.session().abort.store(abort, Ordering::Release);
@@ -299,7 +312,7 @@ fn facts(using: &Using, fd: c_int, pending_error: c_int) -> Facts<'static> {
         unsent: 0,
         send_buffer: send as u32,
         receive_buffer: receive as u32,
-        at_mark: false,
+        at_mark: endpoint.is_at_mark(),
         since_sent_ms: 0,
         since_received_ms: 0,
     }

@@ -4,7 +4,6 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
 use dmm_nsocket::session::endpoint::{Stop, Take};
-use dmm_nsocket::stats::Counter;
 use dmm_nsocket::stats::HistogramKind;
 use libc::{iovec, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
@@ -178,7 +177,7 @@ pub(crate) fn receive_message(call: Call, message: *mut msghdr) -> Option<ssize_
         unsafe {
             (*message).msg_namelen = 0;
             (*message).msg_controllen = 0;
-            (*message).msg_flags = call.flags & libc::MSG_CMSG_CLOEXEC;
+            (*message).msg_flags = call.flags & (libc::MSG_CMSG_CLOEXEC | libc::MSG_OOB);
         }
     }
     Some(received)
@@ -292,9 +291,9 @@ impl<'a> Places<'a> {
         Ok((Self(parts), total))
     }
 
-    /// The places without the first `done` bytes, as far as one call goes.
-    fn rest(self, done: usize) -> impl Iterator<Item = Place> + Clone + 'a {
-        let (mut skip, mut left) = (done, MAX);
+    /// The places without the first `done` bytes, up to `total` of them in all.
+    fn rest(self, done: usize, total: usize) -> impl Iterator<Item = Place> + Clone + 'a {
+        let (mut skip, mut left) = (done, total.saturating_sub(done));
         self.0.iter().map(move |part| {
             let skipped = skip.min(part.iov_len);
             skip -= skipped;
@@ -309,6 +308,12 @@ impl<'a> Places<'a> {
 /// recv(2) of no bytes, or to where none can be written: waits for some all the same, and takes none.
 #[cold]
 fn receive_nothing(using: Using, call: Call, len: usize) -> ssize_t {
+    if len == 0
+        && call.flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0
+        && using.endpoint().is_at_mark()
+    {
+        return 0;
+    }
     let mut byte = 0_u8;
     let place = [iovec {
         iov_base: (&raw mut byte).cast(),
@@ -331,8 +336,7 @@ fn receive_nothing(using: Using, call: Call, len: usize) -> ssize_t {
 fn receive_slowly(mut using: Using, call: Call, places: Places<'_>, total: usize) -> ssize_t {
     let (session, endpoint) = (using.session(), using.endpoint());
     if call.flags & libc::MSG_OOB != 0 {
-        // No urgent byte has come: a session carries none.
-        return errno::fail(libc::EINVAL);
+        return receive_urgent(&using, call, places.rest(0, total));
     }
     if call.flags & libc::MSG_ERRQUEUE != 0 {
         return errno::fail(libc::EAGAIN);
@@ -360,16 +364,16 @@ fn receive_slowly(mut using: Using, call: Call, places: Places<'_>, total: usize
             }
         }
         // SAFETY: the program says that the places can be written.
-        match unsafe { endpoint.read(borrow(call.fd), places.rest(from), take) } {
+        match unsafe { endpoint.read(borrow(call.fd), places.rest(from, total), take) } {
             Ok(n) => {
                 sample(&using, call.fd);
                 done = if peek { n } else { done + n };
-                if peek || done >= wanted || !blocking {
+                if peek || done >= wanted || !blocking || endpoint.is_at_mark() {
                     return done as ssize_t;
                 }
             }
             Err(Stop::Stray) => {
-                let n = receive_stray(&using, call, places.rest(from), peek);
+                let n = receive_stray(&using, call, places.rest(from, total), peek);
                 if n != 0 {
                     return if done > 0 { done as ssize_t } else { n };
                 }
@@ -484,6 +488,76 @@ fn send_nothing(using: &Using, call: Call) -> ssize_t {
     }
 }
 
+/// recv(2) with `MSG_OOB`: the urgent byte, if there is one.
+#[cold]
+fn receive_urgent(using: &Using, call: Call, mut places: impl Iterator<Item = Place>) -> ssize_t {
+    let peek = call.flags & libc::MSG_PEEK != 0;
+    match using.endpoint().read_urgent(borrow(call.fd), peek) {
+        Ok(byte) => {
+            if let Some((start, _)) = places.find(|(_, len)| *len > 0)
+                && call.flags & libc::MSG_TRUNC == 0
+            {
+                // SAFETY: the program says that the place can be written.
+                unsafe { start.write(byte) };
+            }
+            1
+        }
+        Err(Stop::Error(code)) => errno::fail(code),
+        Err(_) => errno::fail(libc::EAGAIN),
+    }
+}
+
+/// send(2) with `MSG_OOB`: the last byte is the urgent one.
+#[cold]
+fn send_urgent(using: Using, call: Call, places: Places<'_>, total: usize) -> ssize_t {
+    let plain = call.with(call.flags & !libc::MSG_OOB);
+    let mut done = 0;
+    if total > 1 {
+        let handle = using.handle();
+        let sent = send_slowly(using, plain, places, total - 1, 0);
+        if sent < (total - 1) as ssize_t {
+            return sent;
+        }
+        done = total - 1;
+        return match SESSIONS.enter(handle) {
+            Some(using) => send_last_urgent(using, plain, places.rest(done, total), done),
+            None => done as ssize_t,
+        };
+    }
+    send_last_urgent(using, plain, places.rest(done, total), done)
+}
+
+fn send_last_urgent(
+    mut using: Using,
+    call: Call,
+    mut places: impl Iterator<Item = Place>,
+    done: usize,
+) -> ssize_t {
+    let so_far = |failed: ssize_t| if done > 0 { done as ssize_t } else { failed };
+    let Some((start, _)) = places.find(|(_, len)| *len > 0) else {
+        return done as ssize_t;
+    };
+    // SAFETY: the program says that the place can be read.
+    let byte = unsafe { start.read() };
+    loop {
+        match using.endpoint().write_urgent(borrow(call.fd), byte) {
+            Ok(_) => return done as ssize_t + 1,
+            Err(Stop::WouldBlock) if may_wait(call) => {}
+            Err(_) if done > 0 => return done as ssize_t,
+            Err(stop) => return cannot_send(call, stop),
+        }
+        let Some(tail) = using.endpoint().awaited_tail(1) else {
+            continue;
+        };
+        let waited;
+        let timeout = using.session().options.send_timeout_ns();
+        (using, waited) = wait::wait(using, call.fd, For::Space(tail), timeout);
+        if let Err(code) = waited {
+            return so_far(errno::fail(code));
+        }
+    }
+}
+
 #[cold]
 fn send_slowly(
     mut using: Using,
@@ -493,20 +567,17 @@ fn send_slowly(
     sent: usize,
 ) -> ssize_t {
     let (session, endpoint) = (using.session(), using.endpoint());
-    if call.flags & libc::MSG_OOB != 0 {
-        track::count(Counter::OptionsUnsupported);
-        return errno::fail(libc::EOPNOTSUPP);
-    }
-    if call.flags & libc::MSG_FASTOPEN != 0
-        && !session.connecting.swap(false, Ordering::AcqRel)
-    {
+    if call.flags & libc::MSG_FASTOPEN != 0 && !session.connecting.swap(false, Ordering::AcqRel) {
         return errno::fail(libc::EISCONN);
+    }
+    if call.flags & libc::MSG_OOB != 0 && total > 0 && !endpoint.cannot_write() {
+        return send_urgent(using, call, places, total);
     }
     let blocking = may_wait(call);
     let mut done = sent;
     loop {
         let left = places
-            .rest(done)
+            .rest(done, total)
             .map(|(start, len)| (start.cast_const(), len));
         // SAFETY: the program says that the places can be read.
         match unsafe { endpoint.write(borrow(call.fd), left) } {

@@ -815,16 +815,15 @@ impl Instance {
     fn list(&self, index: u32, using: &Using) {
         let (session, endpoint) = (using.session(), using.endpoint());
         let word = REGISTERED | u64::from(index);
-        let first = match session.registered.compare_exchange(
-            0,
-            word,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => true,
-            // It was dormant.
-            Err(before) => before == word,
-        };
+        let first =
+            match session
+                .registered
+                .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => true,
+                // It was dormant.
+                Err(before) => before == word,
+            };
         let place = self
             .own_board()
             .zip(self.place.load(Ordering::Acquire).checked_sub(1));
@@ -891,10 +890,11 @@ impl Instance {
         let word = REGISTERED | u64::from(index);
         // One of several stays rung for always: to count them would not pay. And what a parent has been
         // told on its board is the parent's.
-        if self.own_board().is_some() && session
-            .registered
-            .compare_exchange(word, 0, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        if self.own_board().is_some()
+            && session
+                .registered
+                .compare_exchange(word, 0, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
         {
             endpoint.unlist();
         }

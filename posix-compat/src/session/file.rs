@@ -5,6 +5,7 @@ use std::ffi::c_int;
 
 use dmm_nsocket::session::endpoint::Stop;
 use libc::{off_t, size_t, ssize_t};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -74,23 +75,35 @@ pub(crate) fn splice_in(
         return Some(errno::fail(libc::EAGAIN));
     }
     let refused = || Ok(());
-    Some(fill(using, call, len.min(waiting), refused, |start, len, _| {
-        // SAFETY: memory of the ring, lent for the call.
-        unsafe { real::read(input, start.cast(), len) }
-    }))
+    Some(fill(
+        using,
+        call,
+        len.min(waiting),
+        refused,
+        |start, len, _| {
+            // SAFETY: memory of the ring, lent for the call.
+            unsafe { real::read(input, start.cast(), len) }
+        },
+    ))
 }
 
 /// splice(2) from a session to a pipe.
 pub(crate) fn splice_out(
     call: Call,
     input_offset: *const i64,
-    out: c_int,
+    (out, nowait): (c_int, bool),
     out_offset: *const i64,
     len: size_t,
 ) -> Option<ssize_t> {
     let mut using = SESSIONS.enter(call.handle)?;
     if let Err(code) = check_pipe(out, OFlags::RDONLY, out_offset, input_offset) {
         return Some(errno::fail(code));
+    }
+    // Its readers and its room are looked for before the session's bytes (wait_for_space in the kernel).
+    match room_in(out) {
+        Room::NoReaders => return Some(data::cannot_send(call, Stop::Pipe)),
+        Room::None if nowait => return Some(errno::fail(libc::EAGAIN)),
+        Room::None | Room::Some => {}
     }
     let endpoint = using.endpoint();
     loop {
@@ -145,7 +158,12 @@ fn fill(
             }
             Ok(0) => break,
             Ok(_) if done > 0 => break,
-            Ok(failed) => return failed,
+            Ok(failed) => {
+                return match refused() {
+                    Err(code) if errno::last() == libc::ESPIPE => errno::fail(code),
+                    _ => failed,
+                };
+            }
             Err(Stop::WouldBlock) if data::may_wait(call) => {}
             Err(_) if done > 0 => break,
             Err(stop) => {
@@ -218,12 +236,36 @@ fn pending(pipe: c_int) -> usize {
 
 /// Whether a read would not wait.
 fn is_readable(pipe: c_int) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    !look(pipe, PollFlags::IN).is_empty()
+}
+
+/// Whether there is room in a pipe.
+enum Room {
+    Some,
+    None,
+    NoReaders,
+}
+
+fn room_in(pipe: c_int) -> Room {
+    let found = look(pipe, PollFlags::OUT);
+    if found.contains(PollFlags::ERR) {
+        Room::NoReaders
+    } else if found.is_empty() {
+        Room::None
+    } else {
+        Room::Some
+    }
+}
+
+fn look(pipe: c_int, wanted: PollFlags) -> PollFlags {
     let pipe = borrow(pipe);
-    let mut set = [PollFd::new(&pipe, PollFlags::IN)];
+    let mut set = [PollFd::new(&pipe, wanted)];
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    poll(&mut set, Some(&now)).is_ok_and(|ready| ready > 0)
+    match poll(&mut set, Some(&now)) {
+        Ok(_) => set[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
 }

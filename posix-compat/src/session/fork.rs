@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dmm_nsocket::session::endpoint::Shared;
 use dmm_nsocket::stats::Counter;
 
-use super::{epoll, listener};
 use super::pool::{SESSIONS, Using};
+use super::{epoll, listener};
 use crate::track;
 
 /// Batches that a process can have: forks with sessions open that were not shared before, and of

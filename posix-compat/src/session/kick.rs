@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use dmm_nsocket::sys;
+use dmm_nsocket::hidden::Hidden;
 use rustix::event::EventfdFlags;
 
 use crate::{errno, process, real};
@@ -50,7 +50,7 @@ fn bell() -> Option<c_int> {
     if OWNER.load(Ordering::Acquire) != pid {
         let made =
             rustix::event::eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
-        let made = sys::out_of_the_way(made);
+        let made = Hidden::new(made);
         // That of a parent stays open: whoever sleeps there is the parent's concern.
         BELL.store(made.as_raw_fd() + 1, Ordering::Release);
         OWNER.store(pid, Ordering::Release);

@@ -223,10 +223,13 @@ pub(crate) fn stopped(handle: u32) {
 pub(crate) fn flags(entry: Entry, flags: c_int) -> c_int {
     let ours = entry.state() == State::Listener
         && !entry.has(Entry::NONBLOCKING)
-        && enter(entry.slot()).is_some_and(|using| {
-            using.place.made_nonblocking.load(Ordering::Acquire)
-        });
-    if ours { flags & !libc::O_NONBLOCK } else { flags }
+        && enter(entry.slot())
+            .is_some_and(|using| using.place.made_nonblocking.load(Ordering::Acquire));
+    if ours {
+        flags & !libc::O_NONBLOCK
+    } else {
+        flags
+    }
 }
 
 /// Nobody accepts any more: resets the sessions that wait, as the kernel resets connections. Their
@@ -390,6 +393,7 @@ fn take(
                     let options = &using.session().options;
                     options.inherit(&details.inherited);
                     super::control::linger_follows(&using);
+                    super::control::urgent_follows(&using);
                     super::timeouts_follow(&using, socket.as_raw_fd());
                 }
                 return Ok(Some((socket.into_raw_fd(), handle, addresses)));

@@ -157,7 +157,6 @@ impl Options {
         self.bit(const { Slot::of(libc::IPPROTO_TCP, libc::TCP_CORK) })
     }
 
-    #[cfg(test)]
     /// SO_OOBINLINE.
     pub(crate) fn oob_inline(&self) -> bool {
         self.bit(const { Slot::of(SOL_SOCKET, libc::SO_OOBINLINE) })

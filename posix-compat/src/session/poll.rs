@@ -5,6 +5,7 @@
 //! |---|---|
 //! | here | what a session is ready for; whether there is anything of ours; poll(2) |
 //! | `set` | a call's copy of the set, and what stands in it for ours |
+//! | `style` | what counts as ready, for poll(2) and for select(2) |
 //! | `wait` | looking, spinning, sleeping |
 //! | `select` | bits to entries and back |
 //! | `memory` | where the copy lives |
@@ -19,6 +20,7 @@
 mod memory;
 mod select;
 mod set;
+mod style;
 mod wait;
 
 use std::ffi::c_int;
@@ -28,7 +30,8 @@ use dmm_nsocket::table::CAPACITY;
 use libc::{pollfd, sigset_t};
 use syscalls::{Sysno, syscall};
 
-use self::set::{Room, Set, Style};
+use self::set::{Room, Set};
+use self::style::Style;
 use super::pool::Using;
 use super::wait::borrow;
 use crate::{errno, process, user_memory};
@@ -57,6 +60,9 @@ pub(super) fn events(using: &Using, wanted: u32) -> u32 {
     }
     if ready.hung_up {
         bits |= libc::EPOLLHUP as u32;
+    }
+    if ready.urgent {
+        bits |= libc::EPOLLPRI as u32;
     }
     if ready.error {
         bits |= libc::EPOLLERR as u32;

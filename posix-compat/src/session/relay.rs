@@ -23,8 +23,9 @@ pub(crate) mod exec;
 mod process;
 
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
+use dmm_nsocket::hidden::Hidden;
 use dmm_nsocket::stats::Counter;
 use dmm_nsocket::sys;
 use dmm_nsocket::table::State;
@@ -42,8 +43,8 @@ use crate::track;
 struct Job {
     handle: u32,
     /// The session's socket, and the relay's end of the stream.
-    session: OwnedFd,
-    stream: OwnedFd,
+    session: Hidden,
+    stream: Hidden,
     /// It was passed on on purpose: what has come is for the program at once.
     eager: bool,
 }
@@ -87,18 +88,18 @@ fn replace(using: &Using, fd: c_int) -> Result<(), Errno> {
 }
 
 /// Makes the pair for a session, with its status flags, and counts the relay among those that have it.
-fn prepare(using: &Using, fd: c_int, eager: bool) -> Result<(Job, OwnedFd), Errno> {
+fn prepare(using: &Using, fd: c_int, eager: bool) -> Result<(Job, Hidden), Errno> {
     let (program, stream) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    let (program, stream) = (sys::out_of_the_way(program), sys::out_of_the_way(stream));
+    let (program, stream) = (Hidden::new(program), Hidden::new(stream));
     let socket = borrow(fd);
     let status = rustix::fs::fcntl_getfl(socket)?;
     rustix::fs::fcntl_setfl(&program, status & OFlags::NONBLOCK)?;
-    let session = sys::out_of_the_way(rustix::io::fcntl_dupfd_cloexec(socket, 3)?);
+    let session = Hidden::new(rustix::io::fcntl_dupfd_cloexec(socket, 3)?);
     if !fork::share(using) {
         track::count(Counter::SharingFailed);
         return Err(Errno::NOMEM);
@@ -113,7 +114,7 @@ fn prepare(using: &Using, fd: c_int, eager: bool) -> Result<(Job, OwnedFd), Errn
 }
 
 /// Puts the program's end under a number, with these descriptor flags.
-fn put(program: &OwnedFd, name: c_int, flags: FdFlags) -> Result<(), Errno> {
+fn put(program: &Hidden, name: c_int, flags: FdFlags) -> Result<(), Errno> {
     // SAFETY: dup3 with numbers; what is under `name` is the session's socket, which this replaces.
     let result = unsafe {
         syscalls::syscall!(

@@ -6,6 +6,7 @@
 //! descriptor is entered where libc keeps it, so that fileno(3) tells it.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dmm_nsocket::table::State;
 use libc::{FILE, off64_t, size_t, ssize_t};
@@ -30,9 +31,15 @@ pub(crate) fn open(fd: c_int, mode: *const c_char) -> Option<*mut FILE> {
         return Some(stream);
     }
     // SAFETY: a FILE that libc has just made.
-    let number = unsafe { &mut *stream.byte_add(FILENO).cast::<c_int>() };
+    let (number, table) = unsafe {
+        (
+            &mut *stream.byte_add(FILENO).cast::<c_int>(),
+            stream.byte_add(FUNCTIONS_OF).cast::<usize>().read(),
+        )
+    };
     if *number == NO_DESCRIPTOR {
         *number = fd;
+        TABLE_OF_COOKIES.store(table, Ordering::Relaxed);
     }
     Some(stream)
 }
@@ -40,13 +47,20 @@ pub(crate) fn open(fd: c_int, mode: *const c_char) -> Option<*mut FILE> {
 /// Whether a stream reads and writes by our functions: it closes its descriptor by them, too, and only
 /// after it has been flushed.
 pub(crate) fn is_ours(stream: *mut FILE) -> bool {
-    // SAFETY: an open stream of the program's; one of fopencookie(3) has its cookie and functions behind
-    // what all have, and only such a one has our function there.
-    unsafe {
-        let flags = stream.cast::<c_int>().read();
-        flags & IS_FILE == 0 && stream.byte_add(READ_FUNCTION).cast::<usize>().read() == read as *const () as usize
-    }
+    let table = TABLE_OF_COOKIES.load(Ordering::Relaxed);
+    // SAFETY: an open stream of the program's, which has both.
+    let (found, number) = unsafe {
+        (
+            stream.byte_add(FUNCTIONS_OF).cast::<usize>().read(),
+            stream.byte_add(FILENO).cast::<c_int>().read(),
+        )
+    };
+    // The streams that a program makes by fopencookie(3) itself have no descriptor.
+    table != 0 && found == table && number >= 0
 }
+
+/// What libc has for functions in a stream of fopencookie(3); 0 before the first one of ours.
+static TABLE_OF_COOKIES: AtomicUsize = AtomicUsize::new(0);
 
 const MODES: &[u8] = b"rwa";
 
@@ -55,11 +69,8 @@ const MODES: &[u8] = b"rwa";
 const FILENO: usize = 112;
 const NO_DESCRIPTOR: c_int = -2;
 
-/// Flag of a FILE that reads and writes a descriptor (libio.h, `_IO_IS_FILEBUF`).
-const IS_FILE: c_int = 0x2000;
-
-/// Behind the FILE, its table of functions and the cookie (libio/libioP.h, `struct _IO_cookie_file`).
-const READ_FUNCTION: usize = 216 + 8 + 8;
+/// Behind the FILE: its table of functions (libio/libioP.h, `struct _IO_FILE_plus`).
+const FUNCTIONS_OF: usize = 216;
 
 /// cookie_io_functions_t of fopencookie(3).
 #[repr(C)]
@@ -212,6 +223,10 @@ pub(crate) fn reopen(
         let moved = descriptors::dup2(libc::fileno(file), fd);
         real::fclose(file);
         libc::clearerr(stream);
-        Some(if moved < 0 { std::ptr::null_mut() } else { stream })
+        Some(if moved < 0 {
+            std::ptr::null_mut()
+        } else {
+            stream
+        })
     }
 }

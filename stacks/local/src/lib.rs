@@ -180,6 +180,10 @@ impl Buffers {
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => buffers.v6_only = int() != 0,
                 (libc::SOL_SOCKET, libc::SO_BINDTODEVICE) if value.iter().all(|b| *b == 0) => {}
+                (libc::IPPROTO_IP, libc::IP_TRANSPARENT)
+                | (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
+                | (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT)
+                    if int() == 0 => {}
                 (libc::SOL_SOCKET, libc::SO_BINDTODEVICE | libc::SO_BINDTOIFINDEX)
                 | (libc::IPPROTO_TCP, libc::TCP_MD5SIG | libc::TCP_FASTOPEN_CONNECT)
                 | (libc::IPPROTO_IP, libc::IP_TRANSPARENT | libc::IP_OPTIONS)

@@ -1,7 +1,7 @@
 //! iperf3: bulk streams, datagrams, options and TCP_INFO.
 
 use dmm_tests::net::free_port;
-use dmm_tests::{Setting, needs, side_by_side};
+use dmm_tests::{Setting, needs, side_by_side, side_by_side_and_local};
 use serde_json::Value;
 
 #[test]
@@ -11,7 +11,7 @@ fn one_tcp_stream() {
 
 #[test]
 fn four_parallel_streams() {
-    check("-t 1 -P 4", |end| {
+    check_local("-t 1 -P 4", |end| {
         let streams = end["streams"].as_array().expect("streams");
         assert_eq!(streams.len(), 4);
         for stream in streams {
@@ -25,14 +25,14 @@ fn four_parallel_streams() {
 
 #[test]
 fn the_reverse_direction() {
-    check("-t 1 -R", |end| {
+    check_local("-t 1 -R", |end| {
         assert!(bytes(end, "sum_received") > 1 << 20);
     });
 }
 
 #[test]
 fn both_directions_at_once() {
-    check("-t 1 --bidir", |end| {
+    check_local("-t 1 --bidir", |end| {
         assert!(bytes(end, "sum_received") > 1 << 20);
         assert!(bytes(end, "sum_received_bidir_reverse") > 1 << 20);
     });
@@ -60,7 +60,7 @@ fn options_set_before_the_connection() {
 
 #[test]
 fn zero_copy_sends_use_sendfile() {
-    check("-n 64M -Z", |end| {
+    check_local("-n 64M -Z", |end| {
         // What is under way when the sender says that it is done is not counted by the receiver.
         assert!(bytes(end, "sum_sent") >= 64 << 20, "{end}");
         assert!(bytes(end, "sum_received") > 48 << 20, "{end}");
@@ -70,6 +70,12 @@ fn zero_copy_sends_use_sendfile() {
 fn check(options: &str, verify: impl Fn(&Value)) {
     needs!(Program("iperf3"), Congestion("reno"));
     side_by_side(|setting| verify(&measure(setting, options)));
+}
+
+/// [`check`], and through shared memory as well.
+fn check_local(options: &str, verify: impl Fn(&Value)) {
+    needs!(Program("iperf3"), Congestion("reno"));
+    side_by_side_and_local(|setting| verify(&measure(setting, options)));
 }
 
 /// Runs a server for one test and a client with `options`; what the client says at the end.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use dmm_tests::{needs, side_by_side};
+use dmm_tests::{needs, side_by_side_and_local};
 
 #[test]
 fn channels_selectors_and_http() {
     needs!(Program("java"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let source = setting
             .scratch()
             .file("Sockets.java", include_str!("java/Sockets.java"));

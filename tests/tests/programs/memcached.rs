@@ -7,7 +7,7 @@ use std::net::{TcpStream, UdpSocket};
 use dmm_tests::net::{connect, free_port};
 use dmm_tests::scratch::pattern;
 use dmm_tests::wait::PATIENCE;
-use dmm_tests::{Running, Setting, needs, side_by_side};
+use dmm_tests::{Running, Setting, needs, side_by_side, side_by_side_and_local};
 
 #[test]
 fn values_of_many_clients_come_back() {
@@ -48,7 +48,7 @@ fn the_protocol_suite_passes() {
 #[test]
 fn a_load_generator_runs_through() {
     needs!(Program("memcached"), Program("memcslap"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         let _server = serve(setting, port);
         setting

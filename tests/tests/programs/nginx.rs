@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use dmm_tests::net::{free_port, http_get, wait_for_listener};
 use dmm_tests::scratch::pattern;
-use dmm_tests::{Program, Running, Setting, eventually, needs, side_by_side};
+use dmm_tests::{
+    Program, Running, Setting, eventually, needs, side_by_side, side_by_side_and_local,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{certificate, children_of, drop_to, is_gone};
@@ -67,7 +69,7 @@ fn files_arrive_whole() {
 #[test]
 fn tls_and_http2_work() {
     needs!(Program("nginx"), Program("curl"), Program("openssl"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         let nginx = serve(setting, port);
         let tls_port = port_of(setting, "tls");
@@ -106,7 +108,7 @@ fn tls_and_http2_work() {
 #[test]
 fn a_reload_under_load_fails_no_request() {
     needs!(Program("nginx"), Program("wrk"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         let nginx = serve(setting, port);
         let load = start_load(setting, port);
@@ -128,7 +130,7 @@ fn a_reload_under_load_fails_no_request() {
 #[test]
 fn a_binary_upgrade_under_load_fails_no_request() {
     needs!(Program("nginx"), Program("wrk"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         // A master that is not a daemon refuses to be replaced.
         configure(setting, port, "daemon on;");

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use dmm_tests::{needs, side_by_side};
+use dmm_tests::{needs, side_by_side_and_local};
 
 #[test]
 fn servers_clients_and_a_cluster() {
     needs!(Program("node"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let script = setting
             .scratch()
             .file("sockets.js", include_str!("node/sockets.js"));

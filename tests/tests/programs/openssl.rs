@@ -4,7 +4,7 @@ use std::io::Write;
 
 use dmm_tests::net::{free_port, wait_for_udp};
 use dmm_tests::scratch::pattern;
-use dmm_tests::{Program, Setting, eventually, needs, side_by_side};
+use dmm_tests::{Program, Setting, eventually, needs, side_by_side, side_by_side_and_local};
 
 use crate::support::certificate;
 
@@ -35,7 +35,7 @@ fn lines_come_back_reversed() {
 #[test]
 fn bulk_content_is_the_same_at_the_other_end() {
     needs!(Program("openssl"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         certificate(setting);
         let port = free_port();
         // An s_server takes the end of its input for the end of the session, so that it is kept open.

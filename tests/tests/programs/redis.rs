@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use dmm_tests::net::free_port;
 use dmm_tests::scratch::pattern;
-use dmm_tests::{Program, Running, Setting, eventually, needs, side_by_side};
+use dmm_tests::{
+    Program, Running, Setting, eventually, needs, side_by_side, side_by_side_and_local,
+};
 
 #[test]
 fn commands_answer_the_same() {
     needs!(Program("redis-server"), Program("redis-cli"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         let server = serve(setting, port, "--save  --appendonly no");
         let answers = cli(setting, port).input(COMMANDS).output();
@@ -38,7 +40,7 @@ fn commands_answer_the_same() {
 #[test]
 fn messages_reach_subscribers() {
     needs!(Program("redis-server"), Program("redis-cli"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         let _server = serve(setting, port, "--appendonly no");
         let mut subscribers: Vec<Running> = (0..3)
@@ -59,7 +61,7 @@ fn messages_reach_subscribers() {
 #[test]
 fn snapshots_and_logs_are_written_by_forked_children() {
     needs!(Program("redis-server"), Program("redis-cli"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let port = free_port();
         let server = serve(setting, port, "--appendonly yes");
         cli(setting, port).words("EVAL").arg(FILL).arg("0").output();
@@ -94,7 +96,7 @@ fn snapshots_and_logs_are_written_by_forked_children() {
 #[test]
 fn a_replica_follows() {
     needs!(Program("redis-server"), Program("redis-cli"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let (port, replica_port) = (free_port(), free_port());
         let _primary = serve(setting, port, "--appendonly no");
         cli(setting, port).words("EVAL").arg(FILL).arg("0").output();

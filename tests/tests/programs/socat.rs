@@ -5,12 +5,12 @@ use std::net::Shutdown;
 
 use dmm_tests::net::{connect, free_port, wait_for_udp};
 use dmm_tests::scratch::pattern;
-use dmm_tests::{Running, Setting, eventually, needs, side_by_side};
+use dmm_tests::{Running, Setting, eventually, needs, side_by_side, side_by_side_and_local};
 
 #[test]
 fn a_chain_of_relays_keeps_content_and_half_closes() {
     needs!(Program("socat"));
-    side_by_side(|setting| {
+    side_by_side_and_local(|setting| {
         let (front, back) = (free_port(), free_port());
         let unix = setting.dir().join("relay.sock");
         let unix = unix.display();

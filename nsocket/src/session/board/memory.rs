@@ -1,6 +1,6 @@
 //! The ready sets of a board: one memfd, mapped writable by the owner and its peers.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::WAITERS;
+use crate::hidden::Hidden;
 use crate::session::ready::ReadyWords;
 use crate::session::waiter::PageError;
-use crate::sys;
 
 /// A set and what fills it up to a multiple of two cache lines.
 const STRIDE: usize = ReadyWords::BYTES.next_multiple_of(128);
@@ -39,7 +39,7 @@ unsafe impl Sync for Sets {}
 
 impl Sets {
     /// Makes empty sets, and the file to hand to peers.
-    pub(super) fn create() -> Result<(Self, OwnedFd), PageError> {
+    pub(super) fn create() -> Result<(Self, Hidden), PageError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = match rustix::fs::memfd_create(c"dmm-ready", flags | MemfdFlags::NOEXEC_SEAL) {
             // Before Linux 6.3.
@@ -50,7 +50,7 @@ impl Sets {
         rustix::fs::ftruncate(&file, BYTES as u64).map_err(failed("ftruncate"))?;
         rustix::fs::fcntl_add_seals(&file, SEALS).map_err(failed("F_ADD_SEALS"))?;
         let sets = Self::map(&file)?;
-        Ok((sets, sys::out_of_the_way(file)))
+        Ok((sets, Hidden::new(file)))
     }
 
     /// Maps the sets that a peer has handed over, if the file is what it should be.

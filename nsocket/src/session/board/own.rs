@@ -1,12 +1,13 @@
 //! This process's own board.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
 use super::WAITERS;
 use super::memory::Sets;
+use crate::hidden::Hidden;
 use crate::session::ready::{ReadyWords, Taker};
 use crate::session::waiter::{PageError, SleepWord, Spin, WaiterPage};
 use crate::sync::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ pub struct Board {
     number: u64,
     page: WaiterPage,
     sets: Sets,
-    sets_file: OwnedFd,
+    sets_file: Hidden,
     places: [Place; WAITERS],
 }
 

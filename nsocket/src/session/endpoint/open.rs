@@ -6,8 +6,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicPtr};
 
 use super::{ACCEPT_POOL, BoardSlot, CONNECT_POOL, Endpoint, Lease, Words};
-use crate::session::lock::Identity;
 use crate::session::board::{Board, InUse, PeerBoard, PeerBoards};
+use crate::session::lock::Identity;
 use crate::session::rendezvous::{
     Accepted, Answer, AnswerError, Attached, Attachments, Cookie, Credentials, DialError, Dialed,
     Listener, Offer,

@@ -16,6 +16,8 @@ pub struct Ready {
     pub hung_up: bool,
     /// An error waits to be told.
     pub error: bool,
+    /// An urgent byte waits.
+    pub urgent: bool,
 }
 
 /// A write is worth while, and a socket writable, from so much space on (or from half of the window).
@@ -27,9 +29,8 @@ impl Endpoint {
     #[inline]
     pub fn is_readable(&self) -> bool {
         let tail = self.words().consumer.position();
-        self.header()
-            .ring(self.side.receives())
-            .head_is_beyond(tail)
+        let ring = self.header().ring(self.side.receives());
+        ring.head_is_beyond(tail) && (!ring.has_had_urgent() || self.is_readable_at_mark())
             || self.is_at_end()
     }
 
@@ -121,6 +122,7 @@ impl Endpoint {
             peer_finished,
             hung_up: flags & RESET != 0 || (peer_finished && flags & (FINISHED | BROKEN) != 0),
             error: self.error.load(Ordering::Acquire) != 0,
+            urgent: self.has_urgent(),
         }
     }
 }

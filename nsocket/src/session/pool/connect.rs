@@ -1,8 +1,9 @@
 //! The connecting side's pool: segments that can be offered again to the listener that had them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::shelf::Shelf;
+use crate::hidden::Hidden;
 use crate::session::rendezvous::owner::Cookie;
 use crate::session::segment::{Generation, Layout, Segment, SegmentError, Side};
 use crate::sync::{AtomicU32, Ordering::Relaxed};
@@ -19,7 +20,7 @@ pub struct ConnectPool<const N: usize> {
 struct Kept {
     listener: Cookie,
     segment: Segment,
-    file: OwnedFd,
+    file: Hidden,
     last: Generation,
 }
 
@@ -101,10 +102,10 @@ impl<const N: usize> ConnectPool<N> {
         })
     }
 
-    fn counted(&self, file: OwnedFd) -> Counted<'_> {
+    fn counted(&self, file: impl Into<Hidden>) -> Counted<'_> {
         self.descriptors.fetch_add(1, Relaxed);
         Counted {
-            file: Some(file),
+            file: Some(file.into()),
             count: &self.descriptors,
         }
     }
@@ -134,7 +135,7 @@ impl<const N: usize> Prepared<'_, N> {
         } else if self.generation == Generation::FIRST
             && let Some(counted) = &mut self.file
         {
-            counted.file = counted.file.take().map(crate::sys::out_of_the_way);
+            counted.file = counted.file.take().map(Hidden::new);
         }
     }
 
@@ -170,12 +171,12 @@ impl<const N: usize> Prepared<'_, N> {
 /// A descriptor that is counted while it is in a session.
 #[derive(Debug)]
 struct Counted<'pool> {
-    file: Option<OwnedFd>,
+    file: Option<Hidden>,
     count: &'pool AtomicU32,
 }
 
 impl Counted<'_> {
-    fn into_file(mut self) -> Option<OwnedFd> {
+    fn into_file(mut self) -> Option<Hidden> {
         self.file.take()
     }
 }

@@ -12,7 +12,7 @@ use super::name::Name;
 use super::offer::{Attached, OFFER_BYTES, Offer, OfferError};
 use super::peer::Credentials;
 use super::route;
-use crate::sys;
+use crate::hidden::Hidden;
 
 /// Ports below are root's, on a host with the default `net.ipv4.ip_unprivileged_port_start`.
 const FIRST_FREE_PORT: u16 = 1024;
@@ -24,7 +24,7 @@ const PUT_ASIDE_AT_MOST: usize = 2 * SLOTS;
 /// process that has inherited the socket has closed it.
 #[derive(Debug)]
 pub struct Rendezvous {
-    socket: OwnedFd,
+    socket: Hidden,
     aside: Aside,
 }
 
@@ -136,7 +136,7 @@ impl Rendezvous {
         })?;
         rustix::net::listen(&socket, backlog).map_err(failed("listen"))?;
         Ok(Self {
-            socket: sys::out_of_the_way(socket),
+            socket: Hidden::new(socket),
             aside: Aside::new(),
         })
     }

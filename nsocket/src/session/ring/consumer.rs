@@ -16,8 +16,8 @@ use super::{ConsumerWords, Corrupt, PUBLISH_EVERY, Ring};
 /// writer waits for space makes one in between (releasing the end's [lock](super::Exclusive) is one).
 #[derive(Debug)]
 pub struct Consumer<'a> {
-    ring: Ring<'a>,
-    own: &'a ConsumerWords,
+    pub(super) ring: Ring<'a>,
+    pub(super) own: &'a ConsumerWords,
 }
 
 impl<'a> Consumer<'a> {
@@ -214,6 +214,7 @@ impl<'a> Consumer<'a> {
         // was copied for a window, are there.
         let head = published.head.load(Acquire);
         let window = published.window.load(Acquire);
+        let head = self.up_to_mark(head);
         let view = self.view(head, window)?;
         self.own.head.store(head, Relaxed);
         self.own.window.store(window, Relaxed);

@@ -46,6 +46,7 @@ mod exclusive;
 mod memory;
 mod producer;
 mod stamp;
+mod urgent;
 mod window;
 mod words;
 

@@ -16,8 +16,8 @@ use super::{FIRST_WINDOW, Span};
 /// reader sleeps makes one in between (releasing the end's [lock](super::Exclusive) is one).
 #[derive(Debug)]
 pub struct Producer<'a> {
-    ring: Ring<'a>,
-    own: &'a ProducerWords,
+    pub(super) ring: Ring<'a>,
+    pub(super) own: &'a ProducerWords,
 }
 
 impl<'a> Producer<'a> {

@@ -13,7 +13,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct RingWords {
     pub(super) published: Published,
     pub(super) consumed: Consumed,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
 }
 
 /// Written by the producer.
@@ -40,9 +40,12 @@ pub(super) struct Consumed {
 /// because the consumer reads it at every read.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
-struct Wanted {
+pub(super) struct Wanted {
     /// The tail that a writer waits for; 0 if none has ever waited.
     at: AtomicU64,
+    /// Where the urgent byte is (send(2), `MSG_OOB`), plus one; 0 if there was none. Written before the
+    /// byte is published.
+    pub(super) urgent: AtomicU64,
 }
 
 /// What the processes that share the producing end keep there: 128 bytes.
@@ -77,6 +80,9 @@ pub struct ConsumerWords {
     pub(super) stamped: AtomicU64,
     /// How long the last stamped byte that was read has waited, in nanoseconds, until that is taken.
     pub(super) waited: AtomicU64,
+    /// The last urgent mark that reading has gone beyond, and the last whose byte was taken out of band.
+    pub(super) passed: AtomicU64,
+    pub(super) taken: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -111,6 +117,12 @@ impl RingWords {
     #[inline]
     pub fn head_is_beyond(&self, tail: u64) -> bool {
         self.published.head.load(Ordering::Acquire) != tail
+    }
+
+    /// Whether there ever was an urgent byte.
+    #[inline]
+    pub fn has_had_urgent(&self) -> bool {
+        self.wanted.urgent.load(Ordering::Relaxed) != 0
     }
 
     /// Asks to be told when the tail is at `at`. Of several writers that wait, the one that needs
@@ -152,6 +164,8 @@ impl ConsumerWords {
             (&self.window, &other.window),
             (&self.stamped, &other.stamped),
             (&self.waited, &other.waited),
+            (&self.passed, &other.passed),
+            (&self.taken, &other.taken),
         ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }

@@ -4,13 +4,14 @@
 //! 5.1): the mapping that is there stays writable, nobody who is given the descriptor gets another
 //! writable one, writes to it, or punches holes into it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use crate::hidden::Hidden;
 use crate::sync::{AtomicU32, Ordering};
 
 use super::sleep::SleepWord;
@@ -80,7 +81,7 @@ fn failed(call: &'static str) -> impl Fn(Errno) -> PageError {
 #[derive(Debug)]
 pub struct WaiterPage {
     map: Map,
-    file: OwnedFd,
+    file: Hidden,
 }
 
 impl WaiterPage {
@@ -102,7 +103,7 @@ impl WaiterPage {
         let map = Map::new(&file, ProtFlags::READ | ProtFlags::WRITE)?;
         map.populate(Advice::LinuxPopulateWrite)?;
         rustix::fs::fcntl_add_seals(&file, SEALS).map_err(failed("F_ADD_SEALS"))?;
-        let file = crate::sys::out_of_the_way(file);
+        let file = Hidden::new(file);
         Ok(Self { map, file })
     }
 

@@ -5,7 +5,8 @@ use std::ffi::{c_int, c_short};
 use dmm_nsocket::table::CAPACITY;
 use libc::fd_set;
 
-use super::set::{self, Room, Set, Style};
+use super::set::{Room, Set};
+use super::style::{self, Style};
 use super::{Call, memory, wait};
 use crate::{errno, process, user_memory};
 
@@ -23,9 +24,9 @@ const WORD: usize = u64::BITS as usize;
 
 /// What is asked of poll(2) for each set, and what of its answers counts there.
 const MEANINGS: [(c_short, c_short); 3] = [
-    (set::ASK_READ, set::READ_SET),
-    (set::ASK_WRITE, set::WRITE_SET),
-    (set::ASK_EXCEPT, set::EXCEPT_SET),
+    (style::ASK_READ, style::READ_SET),
+    (style::ASK_WRITE, style::WRITE_SET),
+    (style::ASK_EXCEPT, style::EXCEPT_SET),
 ];
 
 /// select(2) and pselect(2). `None`: it is the kernel's, to be made as the program has made it.
@@ -125,4 +126,35 @@ fn ones(mut word: u64) -> impl Iterator<Item = u32> {
         word &= word - 1;
         Some(bit)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_become_entries() {
+        let (mut read, mut write) = ([1 | 1 << 63, 1 << 5], [1_u64 << 63, 1 << 6]);
+        let mut entries = |count| Entries {
+            sets: [read.as_mut_ptr(), write.as_mut_ptr(), std::ptr::null_mut()],
+            count,
+        };
+        let of = |entries: Entries| entries.each().collect::<Vec<_>>();
+        let both = style::ASK_READ | style::ASK_WRITE;
+        assert_eq!(of(entries(63)), [(0, style::ASK_READ)]);
+        assert_eq!(of(entries(64)), [(0, style::ASK_READ), (63, both)]);
+        // The bits from `count` on do not count.
+        assert_eq!(
+            of(entries(70)),
+            [(0, style::ASK_READ), (63, both), (69, style::ASK_READ)]
+        );
+        assert_eq!(of(entries(71)).last(), Some(&(70, style::ASK_WRITE)));
+    }
+
+    #[test]
+    fn all_bits_of_a_word_are_found() {
+        assert_eq!(ones(u64::MAX).count(), WORD);
+        assert_eq!(ones(0).next(), None);
+        assert_eq!(ones(1 << 63).collect::<Vec<_>>(), [63]);
+    }
 }

@@ -13,6 +13,7 @@ use libc::pollfd;
 use rustix::process::{Resource, getrlimit};
 
 use super::memory::List;
+use super::style::Style;
 use crate::process::TABLE;
 use crate::session::pool::{SESSIONS, Using};
 use crate::session::wait::borrow;
@@ -52,44 +53,6 @@ impl Room {
                 .is_some_and(|limit| count as u64 > limit)
         };
         (room.ours > 0 && !(count > SMALL && is_too_many())).then_some(room)
-    }
-}
-
-/// What counts as ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
-    /// poll(2): whatever was asked for, and what need not be.
-    Poll,
-    /// select(2): a descriptor counts in each set that it was asked for in.
-    Select,
-}
-
-/// The bits that make up the sets of select(2): fs/select.c.
-pub(super) const READ_SET: c_short =
-    libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLIN | libc::POLLHUP | libc::POLLERR;
-pub(super) const WRITE_SET: c_short =
-    libc::POLLWRBAND | libc::POLLWRNORM | libc::POLLOUT | libc::POLLERR;
-pub(super) const EXCEPT_SET: c_short = libc::POLLPRI;
-
-/// What asks for a set: without POLLHUP and POLLERR, which are told unasked.
-pub(super) const ASK_READ: c_short = READ_SET & !(libc::POLLHUP | libc::POLLERR);
-pub(super) const ASK_WRITE: c_short = WRITE_SET & !libc::POLLERR;
-pub(super) const ASK_EXCEPT: c_short = EXCEPT_SET;
-
-impl Style {
-    /// What an outcome adds to the call's result.
-    fn weight(self, wanted: c_short, revents: c_short) -> usize {
-        match self {
-            Self::Poll => usize::from(revents != 0),
-            Self::Select => [
-                (ASK_READ, READ_SET),
-                (ASK_WRITE, WRITE_SET),
-                (ASK_EXCEPT, EXCEPT_SET),
-            ]
-            .into_iter()
-            .filter(|(ask, set)| wanted & ask != 0 && revents & set != 0)
-            .count(),
-        }
     }
 }
 
@@ -489,4 +452,18 @@ fn session_events(using: &Using, wanted: c_short) -> c_short {
     let events = super::events(using, u32::from(wanted.cast_unsigned()));
     // All bits of poll(2) are in the lower half.
     (events as c_short) & (wanted | libc::POLLERR | libc::POLLHUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_muted_and_unmuted() {
+        for fd in [0, 1, 1023, c_int::MAX - 1] {
+            assert!(is_muted(fd | MUTED));
+            assert_eq!(unmuted(fd | MUTED), fd);
+        }
+        assert!(!is_muted(-1) && !is_muted(0));
+    }
 }

@@ -30,10 +30,7 @@ const LOOK_MS: (u32, u32) = (8, 4000);
 const NAP_MS: u32 = 16;
 
 /// Copies until all is over, and ends the process.
-pub(super) fn run<'a>(
-    jobs: impl Iterator<Item = &'a Job>,
-    gate: Option<BorrowedFd<'_>>,
-) -> ! {
+pub(super) fn run<'a>(jobs: impl Iterator<Item = &'a Job>, gate: Option<BorrowedFd<'_>>) -> ! {
     if let Some(gate) = gate
         && !opens(gate)
     {
@@ -90,7 +87,8 @@ fn sleep(lines: &mut [Option<Line<'_>>; JOBS], look: u32) -> bool {
     let mut timeout = None;
     for (line, set) in lines.iter().flatten().zip(set.chunks_exact_mut(2)) {
         let (stream, session) = line.wants();
-        if !line.left {
+        // That it has closed is seen once; then only what it has left is to be written.
+        if !line.left || line.outbound == Way::Empty {
             set[0].fd = line.job.stream.as_raw_fd();
             set[0].events = stream;
         }
@@ -107,14 +105,8 @@ fn sleep(lines: &mut [Option<Line<'_>>; JOBS], look: u32) -> bool {
     }
     let timeout = timeout.map_or(-1, |ms| ms as c_int);
     // SAFETY: so many elements.
-    let ready = unsafe {
-        syscalls::syscall!(
-            syscalls::Sysno::poll,
-            set.as_mut_ptr(),
-            set.len(),
-            timeout
-        )
-    };
+    let ready =
+        unsafe { syscalls::syscall!(syscalls::Sysno::poll, set.as_mut_ptr(), set.len(), timeout) };
     if !ready.is_ok_and(|ready| ready > 0) {
         return false;
     }
@@ -198,8 +190,7 @@ impl<'a> Line<'a> {
             let moved = self.endpoint().write_in_place(session, 1, |spans| {
                 let len = spans[0].len.min(PART);
                 // SAFETY: memory of the ring, lent for the call.
-                let place =
-                    unsafe { std::slice::from_raw_parts_mut(spans[0].start.as_ptr(), len) };
+                let place = unsafe { std::slice::from_raw_parts_mut(spans[0].start.as_ptr(), len) };
                 match rustix::net::recv(stream, place, RecvFlags::DONTWAIT) {
                     Ok((got, _)) => (got, Ok(got)),
                     Err(errno) => (0, Err(errno)),
@@ -375,6 +366,5 @@ fn has_left(stream: BorrowedFd<'_>) -> bool {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    rustix::event::poll(&mut set, Some(&now)).is_ok()
-        && set[0].revents().contains(PollFlags::HUP)
+    rustix::event::poll(&mut set, Some(&now)).is_ok() && set[0].revents().contains(PollFlags::HUP)
 }

@@ -10,10 +10,10 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
+use dmm_nsocket::hidden::Hidden;
 use dmm_nsocket::stats::Counter;
-use dmm_nsocket::sys;
 use dmm_nsocket::table::State;
 use libc::posix_spawn_file_actions_t;
 use rustix::io::{Errno, FdFlags};
@@ -109,14 +109,14 @@ pub(crate) fn spawn(
 /// The sessions of one exec.
 struct Crossing {
     passed: [Option<Passed>; JOBS],
-    gate: Option<OwnedFd>,
+    gate: Option<Hidden>,
 }
 
 /// A session that the new program gets.
 struct Passed {
     job: Job,
     /// The program's end.
-    program: OwnedFd,
+    program: Hidden,
     names: [c_int; NAMES],
     count: usize,
 }
@@ -220,7 +220,7 @@ impl Crossing {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let (gate, theirs) = (sys::out_of_the_way(gate), sys::out_of_the_way(theirs));
+        let (gate, theirs) = (Hidden::new(gate), Hidden::new(theirs));
         let jobs = self.passed.iter().flatten().map(|passed| &passed.job);
         process::start(jobs.clone(), Some(theirs.as_fd()))?;
         for _ in jobs {

@@ -1,3 +1,5 @@
+use std::os::fd::OwnedFd;
+
 use std::convert::Infallible;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};

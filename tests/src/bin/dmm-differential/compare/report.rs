@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::Difference;
 use crate::generate;
-use crate::policies::Policy;
+use crate::op::Op;
+use crate::policies::{Accepted, Policy};
 
 pub(super) fn difference(
     out: &mut dyn Write,
@@ -44,6 +45,37 @@ pub(super) fn difference(
     );
     out.write_all(text.as_bytes())
         .map_err(|error| error.to_string())
+}
+
+/// Whether the first difference between two traces is one that the policy may make.
+pub(super) fn is_accepted(policy: &Policy, seed: u64, plain: &str, preloaded: &str) -> bool {
+    let mut lines = plain.lines().zip(preloaded.lines());
+    let Some((plain, preloaded)) = lines.find(|(plain, preloaded)| plain != preloaded) else {
+        return false;
+    };
+    let ops = generate::sequence(seed);
+    let op = plain
+        .split_once(':')
+        .and_then(|(index, _)| ops.get(index.parse::<usize>().ok()?))
+        .map(|op| format!("{op:?}"));
+    let has_epoll = || ops.iter().any(|op| matches!(op, Op::EpollCreate { .. }));
+    // Of two urgent bytes under way TCP may drop the first where the second comes; it stays in a
+    // session's stream, as in a TCP's whose reader is elsewhere.
+    let is_urgent = |op: &&Op| matches!(op, Op::Send { flags, .. } if flags & libc::MSG_OOB != 0);
+    let two_urgent = policy.more_ready && ops.iter().filter(is_urgent).count() > 1;
+    op.is_some_and(|op| {
+        let reads = ["Receive", "Splice"]
+            .iter()
+            .any(|name| op.starts_with(name));
+        if two_urgent && reads {
+            return true;
+        }
+        let accepted = policy.accepted.iter();
+        accepted
+            .into_iter()
+            .any(|accepted| accepted.is(&op, plain, preloaded))
+            || policy.more_ready && has_epoll() && Accepted::is_more_ready(&op, plain, preloaded)
+    })
 }
 
 /// What differs, without the particulars: differences of one kind mostly have one cause.

@@ -128,6 +128,11 @@ impl<'a> Side<'a> {
         })
     }
 
+    /// What it runs under.
+    pub(crate) const fn policy(&self) -> &Policy {
+        self.policy
+    }
+
     /// The trace of each seed; of only some ops, if they are given.
     pub(crate) fn traces(
         &self,

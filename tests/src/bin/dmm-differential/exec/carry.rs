@@ -220,8 +220,9 @@ fn is_peer(from: c_int, to: c_int) -> bool {
         (result == 0).then_some(bytes)
     };
     // Ports tell them apart; Unix sockets have none, and the same (no) name.
-    match (name(false, from), name(true, to)) {
-        (Some(from), Some(to)) => from[2..4] == to[2..4],
-        _ => false,
-    }
+    let same = |one: Option<[u8; 128]>, other: Option<[u8; 128]>| {
+        one.zip(other)
+            .is_some_and(|(one, other)| one[2..4] == other[2..4])
+    };
+    same(name(false, from), name(true, to)) && same(name(true, from), name(false, to))
 }
