@@ -316,7 +316,7 @@ mod tests {
         let passed = |i, s: &Fixed, r: Refusal| trail.push((i, s.0, r.reason));
         let candidates = candidates.into_iter();
         let selected = select(candidates, &request, &mut socket, passed, |_, _| {
-            beside += 1
+            beside += 1;
         });
         assert_eq!(beside, 0);
         (selected, trail)

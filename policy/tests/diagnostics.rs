@@ -610,10 +610,10 @@ fn the_examples_of_the_reference_are_right() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     for example in examples {
         let mut text = example.to_owned();
-        if !text.contains("[stack.blue]") {
+        if text.contains("\"blue\"") && !text.contains("[stack.blue]") {
             text += "[stack.blue]\ntype = \"kernel\"\n";
         }
         let parsed = parse(&text, "example.toml");

@@ -138,8 +138,8 @@ macro_rules! probes {
 }
 
 probes! {
-    cancel early epoll exec forks fortify handlers identity limits names quiet ranges raw rights
-    sets signals stacks stdio times urgent
+    cancel early epoll exec forks fortify handlers identity limits names passing quiet ranges raw
+    rights sets signals stacks stdio streams times urgent
 }
 
 /// The comparisons mean something only if the policies are in force.

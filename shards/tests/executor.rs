@@ -230,10 +230,12 @@ fn an_interval_keeps_its_rhythm() {
         sleep(Duration::from_millis(11)).await;
         let second = interval.tick().await;
         let third = interval.tick().await;
-        assert_eq!(second, first + period);
-        let later = (third - first).as_nanos();
-        assert_eq!(later % period.as_nanos(), 0);
-        assert!(later >= 3 * period.as_nanos());
+        // A machine that is busy may miss more of them.
+        for tick in [second, third] {
+            assert_eq!((tick - first).as_nanos() % period.as_nanos(), 0);
+        }
+        assert!(second >= first + period && third > second);
+        assert!(third >= first + 3 * period);
     });
 }
 

@@ -25,6 +25,23 @@ fn plain_and_preloaded_are_alike() {
     expect_alike(compare(&artifacts().library).args(["--count", &count.to_string()]));
 }
 
+/// Both ends of a connection over shared memory: more of them than of other policies, and without what
+/// only happens to descriptors that leave the process (exec, descriptors passed on, stdio), which
+/// tests of their own look at.
+#[test]
+fn sessions_are_like_tcp() {
+    let elsewhere = [
+        "Rest(Exec",
+        "Rest(Spawn",
+        "Stdio",
+        "Dprintf",
+        "SendDescriptor",
+    ];
+    let mut command = compare(&artifacts().library);
+    command.args("--policy local --first 1000 --count 1500".split(' '));
+    expect_alike(command.args(elsewhere.iter().map(|part| format!("--except={part}"))));
+}
+
 /// What the comparison rests on: the trace of a sequence is the same in every run.
 #[test]
 fn traces_are_steady() {

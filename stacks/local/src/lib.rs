@@ -129,6 +129,13 @@ impl Stack for Instance<'_> {
         }
         match (request.key.role, request.key.remote) {
             (Role::Listen, _) => Ok(()),
+            // What the socket's family does not have the kernel refuses.
+            (Role::Connect, Some(SocketAddr::V4(_))) if request.domain != libc::AF_INET => {
+                Err(Refusal::new(Reason::UnsupportedType))
+            }
+            (Role::Connect, Some(SocketAddr::V6(_))) if request.domain != libc::AF_INET6 => {
+                Err(Refusal::new(Reason::UnsupportedType))
+            }
             (Role::Connect, Some(remote)) => {
                 match route::is_own(source::destination(remote).ip()) {
                     Ok(true) => Ok(()),

@@ -10,6 +10,7 @@ mod haproxy;
 mod interposed;
 mod iperf3;
 mod java;
+mod local;
 mod memcached;
 mod nginx;
 mod node;

@@ -79,6 +79,8 @@ pub(crate) enum Needs {
     Nothing,
     /// No preload at all: shows that the traces themselves are steady.
     NoPreload,
+    /// To be asked for by its name.
+    Asking,
     /// A second namespace, `@NETNS@` in the text, and the right to enter it.
     Namespace,
     /// Somebody who edits the file while the sequences run, see [`EDITS`].
@@ -102,7 +104,7 @@ impl Policy {
         if names.is_empty() {
             return Ok(ALL
                 .iter()
-                .filter(|policy| policy.needs != Needs::NoPreload)
+                .filter(|policy| !matches!(policy.needs, Needs::NoPreload | Needs::Asking))
                 .collect());
         }
         let known = || {
@@ -251,7 +253,7 @@ stack = [\"local\", \"kernel\"]
         two_queues: true,
         more_ready: true,
         accepted: LOCAL_ACCEPTED,
-        needs: Needs::Nothing,
+        needs: Needs::Asking,
     },
     Policy {
         name: "netns",
