@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dmm_nsocket::session::lock::Identity;
 use dmm_nsocket::session::pool::{AcceptPool, Adopted, ConnectPool, Prepared};
 use dmm_nsocket::session::rendezvous::{
-    Accepted, Attachments, Cookie, Dialed, Listener, Name, Offer, Rendezvous,
+    Accepted, Attachments, Cookie, DialError, Dialed, Listener, Name, Offer, Rendezvous,
 };
 use dmm_nsocket::session::segment::{Layout, Side};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -82,7 +82,16 @@ struct Client {
 }
 
 impl Client {
+    /// Connects; once more if the server dies between accepting and the offer.
     fn connect(&self) -> (OwnedFd, Prepared<'_, POOL>) {
+        loop {
+            if let Some(session) = self.try_connect() {
+                return session;
+            }
+        }
+    }
+
+    fn try_connect(&self) -> Option<(OwnedFd, Prepared<'_, POOL>)> {
         let listener = Listener::find(self.offer.from, self.offer.to).unwrap();
         let dialed = Dialed::listener(&listener).unwrap();
         let mut prepared = self
@@ -94,9 +103,12 @@ impl Client {
             ..self.offer
         };
         let file = prepared.file().unwrap();
-        let connection = dialed.offer(&offer, file, &[]).unwrap();
+        let connection = match dialed.offer(&offer, file, &[]) {
+            Err(DialError::PeerNotHere) => return None,
+            connection => connection.unwrap(),
+        };
         prepared.offered();
-        (connection, prepared)
+        Some((connection, prepared))
     }
 
     fn send(&self, prepared: &Prepared<'_, POOL>, number: u32) {

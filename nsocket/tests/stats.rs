@@ -346,6 +346,10 @@ fn many_writers_and_a_reader_agree() {
     const ROUNDS: u64 = 3_000;
     let dir = tempfile::tempdir().unwrap();
     let segment = create(dir.path());
+    // A reader reads the names first: those that come later it does not know.
+    for rule in 0..5 {
+        segment.rule(&format!("rule {rule}"), 3);
+    }
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..THREADS)
