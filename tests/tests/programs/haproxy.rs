@@ -3,7 +3,7 @@
 
 use dmm_tests::net::{free_port, http_get, is_listening};
 use dmm_tests::scratch::pattern;
-use dmm_tests::{Running, Setting, eventually, needs, side_by_side, side_by_side_and_local};
+use dmm_tests::{Running, Setting, eventually, needs, side_by_side};
 use rustix::process::Signal;
 
 use crate::support::{children_of, drop_to};
@@ -59,7 +59,7 @@ fn requests_pass_through_it() {
 #[test]
 fn a_successor_takes_over_under_load() {
     needs!(Program("haproxy"), Program("nginx"), Program("wrk"));
-    side_by_side_and_local(|setting| {
+    side_by_side(|setting| {
         let backend = backend(setting);
         let port = free_port();
         configure(setting, port, backend);

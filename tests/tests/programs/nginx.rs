@@ -108,7 +108,7 @@ fn tls_and_http2_work() {
 #[test]
 fn a_reload_under_load_fails_no_request() {
     needs!(Program("nginx"), Program("wrk"));
-    side_by_side_and_local(|setting| {
+    side_by_side(|setting| {
         let port = free_port();
         let nginx = serve(setting, port);
         let load = start_load(setting, port);
@@ -130,7 +130,7 @@ fn a_reload_under_load_fails_no_request() {
 #[test]
 fn a_binary_upgrade_under_load_fails_no_request() {
     needs!(Program("nginx"), Program("wrk"));
-    side_by_side_and_local(|setting| {
+    side_by_side(|setting| {
         let port = free_port();
         // A master that is not a daemon refuses to be replaced.
         configure(setting, port, "daemon on;");
